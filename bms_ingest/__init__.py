@@ -1,0 +1,3 @@
+"""bms-ingest: MQTT telemetry of backup-power sites, as trusted PostgreSQL rows."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Observers of committed batches: presence now, alert rules next."""

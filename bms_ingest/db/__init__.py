@@ -1,0 +1,1 @@
+"""Everything that speaks to PostgreSQL besides the writer: pool, named queries, migrations."""

@@ -1,0 +1,1 @@
+"""Jobs that look after the stored data, one file a job."""
