@@ -28,6 +28,8 @@ class Delivery:
     """UTC, wall clock: what is stored."""
     arrived_seconds: float
     """Monotonic clock (`time.monotonic`): what ages and lags are measured with."""
+    settled: bool = False
+    """Stored or quarantined, observers done: may be acknowledged once everything before it may."""
 
 
 class Reading(NamedTuple):

@@ -1,0 +1,121 @@
+"""Sees each batch through: written, observed, acknowledged, counted; the only place that settles deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from bms_ingest.backoff import Backoff
+from bms_ingest.errors import StoreError
+from bms_ingest.ingest.acks import Acknowledger
+from bms_ingest.ingest.batcher import Batcher
+from bms_ingest.metrics import Metrics
+from bms_ingest.models import Batch, Committed
+
+log = structlog.get_logger(__name__)
+
+
+class Observer(Protocol):
+    """Sees every committed batch before its messages are acknowledged.
+
+    A crash may come between commit and observer, and then the batch comes again as duplicates: an observer
+    must give the same result however often it sees a reading.
+    """
+
+    @property
+    def name(self) -> str:
+        """For logs and the metric `observer_failures`."""
+
+    async def observe(self, committed: Committed) -> None:
+        """Record what follows from the batch.
+
+        Raises:
+            StoreError: the database could not take it; it is called again until it can.
+        """
+
+
+class Writing(Protocol):
+    """What the committer asks of the writer."""
+
+    async def write(self, batch: Batch) -> Committed:
+        """Store the batch in one transaction, however long that takes."""
+
+
+class Committer:
+    """Takes batches one by one; restarting `run` after a crash goes on with the batch in hand."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        writer: Writing,
+        observers: Sequence[Observer],
+        acknowledger: Acknowledger,
+        metrics: Metrics,
+        *,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._batcher = batcher
+        self._writer = writer
+        self._observers = tuple(observers)
+        self._acknowledger = acknowledger
+        self._metrics = metrics
+        self._backoff = backoff or Backoff(0.1, 5.0)
+        self._in_hand: Batch | None = None
+        metrics.readings_pending.set_function(lambda: self._batcher.pending_rows + self.pending_rows)
+
+    @property
+    def pending_rows(self) -> int:
+        """Readings and rejections of the batch in hand."""
+        return self._in_hand.rows if self._in_hand is not None else 0
+
+    async def run(self) -> None:
+        """Work until the batcher is drained."""
+        while True:
+            if self._in_hand is None:
+                self._in_hand = await self._batcher.take()
+            if self._in_hand is None:
+                return
+            await self._see_through(self._in_hand)
+
+    async def _see_through(self, batch: Batch) -> None:
+        started = time.monotonic()
+        committed = await self._writer.write(batch)
+        now = time.monotonic()
+        self._metrics.write_seconds.observe(now - started)
+        self._metrics.commit_lag_seconds.observe(now - batch.decoded[0].delivery.arrived_seconds)
+        for observer in self._observers:
+            await self._show(observer, committed)
+        self._acknowledger.settle(batch.deliveries)
+        self._count(committed)
+
+    async def _show(self, observer: Observer, committed: Committed) -> None:
+        """Repeat while the database is the trouble; a mistake in an observer must not stop the stream."""
+        self._backoff.reset()
+        while True:
+            try:
+                return await observer.observe(committed)
+            except StoreError as error:
+                delay_seconds = self._backoff.next_seconds()
+                log.warning(
+                    "observer_waits", observer=observer.name, error=str(error), retry_seconds=round(delay_seconds, 2)
+                )
+                await asyncio.sleep(delay_seconds)
+            except Exception:
+                self._metrics.observer_failures.labels(observer.name).inc()
+                log.exception("observer_failed", observer=observer.name, rows=committed.batch.rows)
+                return None
+
+    def _count(self, committed: Committed) -> None:
+        """Move the batch from pending to its outcomes in one step, so that the ledger balances at every scrape."""
+        self._in_hand = None
+        metrics = self._metrics
+        metrics.readings_stored.inc(committed.stored)
+        metrics.readings_duplicate.inc(committed.duplicates)
+        for reason, count in committed.quarantined.items():
+            metrics.readings_quarantined.labels(reason).inc(count)
+        metrics.batches.labels(committed.batch.trigger).inc()
+        metrics.batch_rows.observe(committed.batch.rows)
