@@ -12,6 +12,7 @@ import structlog
 from bms_ingest.alerting.presence import Presence
 from bms_ingest.db.migrations import Migrator
 from bms_ingest.db.pool import Database
+from bms_ingest.db.sqlstate import store_errors
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.batcher import Batcher
 from bms_ingest.ingest.committer import Committer
@@ -53,6 +54,7 @@ class Daemon:
         self._writer = Writer(
             self._write_database,
             self._partitions,
+            store_errors,
             self.metrics,
             write_timeout_seconds=settings.database.write_timeout.total_seconds(),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
@@ -41,9 +41,6 @@ class Database(Protocol):
     def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Lend a connection; library errors leave as StoreError."""
 
-    def errors(self) -> AbstractContextManager[None]:
-        """Turn library errors raised inside into StoreError, within a borrowed connection."""
-
 
 class PartitionKeeper(Protocol):
     """What the writer asks of maintenance."""
@@ -68,7 +65,8 @@ class Outcome:
 class Writer:
     """Stores batches, one at a time; never gives one up.
 
-    The database's connections need `prepare` run once each. A commit whose answer never came counts as failed;
+    The database's connections need `prepare` run once each; `errors` turns library errors raised within a borrowed
+    connection into StoreError, which `connection()` does only on the way out. A commit whose answer never came counts as failed;
     repeating it turns its rows into duplicates, which is what they are.
     """
 
@@ -76,6 +74,7 @@ class Writer:
         self,
         database: Database,
         partitions: PartitionKeeper,
+        errors: Callable[[], AbstractContextManager[None]],
         metrics: Metrics,
         *,
         write_timeout_seconds: float,
@@ -83,6 +82,7 @@ class Writer:
         refused_backoff: Backoff | None = None,
     ) -> None:
         self._database = database
+        self._errors = errors
         self._partitions = partitions
         self._metrics = metrics
         self._timeout_seconds = write_timeout_seconds
@@ -157,7 +157,7 @@ class Writer:
         limit_seconds = self._timeout_seconds * (CAREFUL_FACTOR if careful else 1)
         store = self._store_carefully if careful else self._store
         # asyncpg's own timeouts do not bound a COPY whose backend was killed; this one ends the connection.
-        with self._database.errors():
+        with self._errors():
             async with asyncio.timeout(limit_seconds), self._database.connection() as connection:
                 async with connection.transaction():
                     outcome = await store(connection, rows) if rows else Outcome()
@@ -187,7 +187,7 @@ class Writer:
     async def _store_carefully(self, connection: asyncpg.Connection, rows: Sequence[Numbered]) -> Outcome:
         """Stage and merge under a savepoint; on a bad row, each half by itself, down to the row."""
         try:
-            with self._database.errors():
+            with self._errors():
                 async with connection.transaction():
                     await connection.execute(self._queries["clear_staging"])
                     return await self._store(connection, rows)

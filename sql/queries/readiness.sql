@@ -1,3 +1,3 @@
 -- name: ping
 -- Whether the database answers and takes writes; a standby after a failover does not.
-SELECT pg_is_in_recovery();
+select pg_is_in_recovery();
