@@ -8,9 +8,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from starlette.exceptions import HTTPException
 
-from bms_ingest.web.readiness import Readiness
+from bms_ingest.web.checks import Readiness
 
 FRESH = {"Cache-Control": "no-store"}
 PAGES = ("/metrics", "/healthz", "/readyz")
@@ -50,17 +49,24 @@ def build_application(
         }
         return JSONResponse(body, status_code=200 if ready else 503, headers=FRESH)
 
-    application.add_exception_handler(HTTPException, _refuse)
+    application.add_exception_handler(404, _unknown_page)
+    application.add_exception_handler(405, _wrong_method)
     application.add_exception_handler(Exception, _apologise)
     return application
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    body: dict[str, object] = {"error": error.detail}
-    if error.status_code == 404:
-        body = {"error": f"there is no page {request.url.path}", "pages": list(PAGES)}
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+async def _unknown_page(request: Request, _error: Exception) -> Response:
+    return JSONResponse(
+        {"error": f"there is no page {request.url.path}", "pages": list(PAGES)}, status_code=404
+    )
+
+
+async def _wrong_method(request: Request, _error: Exception) -> Response:
+    return JSONResponse(
+        {"error": f"{request.method} is not possible here, GET is"},
+        status_code=405,
+        headers={"Allow": "GET, HEAD"},
+    )
 
 
 async def _apologise(_request: Request, _error: Exception) -> Response:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from bms_ingest.errors import BmsIngestError
 from bms_ingest.log import get_logger
 from bms_ingest.settings import HttpSettings
-from bms_ingest.web.readiness import CHECK_TIMEOUT_SECONDS, Check, Readiness
+from bms_ingest.web.checks import CHECK_TIMEOUT_SECONDS, Check, Readiness
 from bms_ingest.web.routes import build_application
 
 # Open requests get this long when the server stops; a scrape takes milliseconds.

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from bms_ingest.errors import BmsIngestError, StoreUnavailable
 from bms_ingest.settings import HttpSettings
-from bms_ingest.web.readiness import Check
+from bms_ingest.web.checks import Check
 from bms_ingest.web.server import HttpServer, HttpServerError
 
 Start = Callable[..., Awaitable[httpx.AsyncClient]]
@@ -154,7 +154,7 @@ async def test_everything_else_is_404_as_json(start: Start) -> None:
         assert answer.json()["pages"] == ["/metrics", "/healthz", "/readyz"]
     answer = await client.post("/metrics")
     assert answer.status_code == 405
-    assert answer.json() == {"error": "Method Not Allowed"}
+    assert answer.json() == {"error": "POST is not possible here, GET is"}
 
 
 async def test_a_failing_page_is_500_as_json(start: Start) -> None:
