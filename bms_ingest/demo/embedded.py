@@ -19,12 +19,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from bms_ingest.errors import BmsIngestError
 
 START_TIMEOUT_SECONDS = 30.0
 UNPRIVILEGED_USER = "nobody"
+REPLACED_OPTIONS = frozenset(
+    ("listener", "port", "bind_address", "persistence_location", "log_dest", "pid_file", "user")
+)
+"""What a given mosquitto.conf says about the machine, and this broker says for itself."""
 
 BrokerKind = Literal["mosquitto", "nats"]
 
@@ -159,7 +163,15 @@ class EmbeddedPostgres:
         """
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        arguments = [str(self._bin / "postgres"), "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
+        arguments = [
+            str(self._bin / "postgres"),
+            "-D",
+            str(self.data),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
         for option in (*self.options, "unix_socket_directories=", "timezone=UTC"):
             arguments += ["-c", option]
         self._server.spawn(arguments)
@@ -171,7 +183,7 @@ class EmbeddedPostgres:
         self._server.end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a crash would (immediate shutdown of every process, no checkpoint), to be started again."""
+        """End it as a crash would: every process at once, no checkpoint; it can be started again."""
         self._server.end(signal.SIGQUIT)
 
     def _initialise(self) -> None:
@@ -262,15 +274,22 @@ class EmbeddedBroker:
     def _mosquitto(self) -> list[str]:
         binary = mosquitto_path()
         if binary is None:
-            raise EmbeddedServerError("mosquitto is not installed; install it or use the broker of the demo extra")
-        replaced = ("listener", "port", "bind_address", "persistence_location", "log_dest", "pid_file", "user")
+            raise EmbeddedServerError(
+                "mosquitto is not installed; install it or use the broker of the demo extra"
+            )
         kept = []
         if self._configuration is not None:
             for line in self._configuration.read_text().splitlines():
-                if line.strip() and not line.lstrip().startswith("#") and line.split()[0] not in replaced:
+                words = line.split()
+                if words and not words[0].startswith("#") and words[0] not in REPLACED_OPTIONS:
                     kept.append(line)
         else:
-            kept = ["persistence true", "autosave_interval 2", "max_queued_messages 0", "max_inflight_messages 0"]
+            kept = [
+                "persistence true",
+                "autosave_interval 2",
+                "max_queued_messages 0",
+                "max_inflight_messages 0",
+            ]
         listener = [f"listener {self.port} 127.0.0.1", f"persistence_location {self.directory}/"]
         if not any(line.split()[0] == "allow_anonymous" for line in kept):
             listener.append("allow_anonymous true")
@@ -301,7 +320,14 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-def unprivileged() -> dict[str, str | int]:
+class Account(TypedDict, total=False):
+    """Whom a child process runs as; ours when empty."""
+
+    user: str
+    group: int
+
+
+def unprivileged() -> Account:
     """Arguments for `subprocess` that drop root, which PostgreSQL refuses to run as; empty for others."""
     if os.geteuid() != 0:
         return {}
