@@ -27,6 +27,7 @@ help: ## Explain every target
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## Make or refresh the environment in .venv
+	@echo "ready: $(BIN)/bms-ingest --help"
 
 demo: $(STAMP) ## Run the whole program on made-up sites and watch it: DURATION=30 SITES=20 BROKER=mosquitto|nats
 	@$(BIN)/bms-ingest demo $(if $(DURATION),--duration $(DURATION)) $(if $(SITES),--sites $(SITES)) $(if $(BROKER),--broker $(BROKER))
@@ -49,6 +50,9 @@ check: $(STAMP) ## Lint, format, types, import contracts; changes nothing
 format: $(STAMP) ## Format the code and repair what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+schema: $(STAMP) ## Write sql/schema.sql again after a new migration
+	@$(BIN)/python -m tests.integration.db.dump_schema
 
 lock: ## Bring constraints.txt in line with pyproject.toml: ARGS=--upgrade takes the newest versions
 	@$(FIND_PYTHON); scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
