@@ -57,7 +57,7 @@ def parse_broker_url(url: str) -> BrokerAddress:
         raise ValueError(f"contains a #; {_ENCODE}")
     websocket = scheme in ("ws", "wss")
     if not websocket and (parts.path not in ("", "/") or "?" in url):
-        raise ValueError(f"has a path, which only ws:// and wss:// can have; remove it, and {_ENCODE}")
+        raise ValueError(f"has a path, which only ws:// and wss:// can have; write none, and {_ENCODE}")
     _refuse_stray_at(url, parts.netloc)
     path = (parts.path if parts.path not in ("", "/") else DEFAULT_WEBSOCKET_PATH) if websocket else ""
     return BrokerAddress(

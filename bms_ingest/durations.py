@@ -23,6 +23,7 @@ _SHOWN_UNITS = (
     ("s", 1_000_000),
     ("ms", 1_000),
 )
+_EXAMPLE = 'write a duration such as "30s", "10 min" or "90d"'
 
 
 def parse_duration(value: object) -> object:
@@ -31,17 +32,19 @@ def parse_duration(value: object) -> object:
     What is neither is returned as it is, ISO 8601 ("P90D", "PT0.05S") included: pydantic judges it next.
 
     Raises:
-        ValueError: a boolean, or longer than a `timedelta` can be.
+        ValueError: a boolean, NaN, or longer than a `timedelta` can be.
     """
     if isinstance(value, bool):
-        raise ValueError("is true or false, which is not a duration")
+        raise ValueError(f"is true or false; {_EXAMPLE}")
     try:
         if isinstance(value, (int, float)):
             return timedelta(seconds=value)
         if isinstance(value, str):
             return _parse_text(value)
     except OverflowError:
-        raise ValueError("is longer than any duration this program can hold") from None
+        raise ValueError(f"is longer than any duration can be; {_EXAMPLE}") from None
+    except ValueError:
+        raise ValueError(f"is not a number of seconds; {_EXAMPLE}") from None
     return value
 
 

@@ -29,6 +29,7 @@ from bms_ingest.settings_report import masked, sentences
 from bms_ingest.settings_sources import gather
 from bms_ingest.settings_tree import both
 from bms_ingest.settings_types import (
+    KeepAlive,
     ReadableFile,
     Seconds,
     TopicTemplateText,
@@ -85,7 +86,7 @@ class MqttSettings(Section):
     session_expiry: Seconds = Field(
         timedelta(days=7), description="how long the broker keeps our queue while we are away, MQTT 5 only"
     )
-    keepalive: Seconds = Field(timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(seconds=65_535))
+    keepalive: KeepAlive = timedelta(seconds=30)
     connect_timeout: Seconds = timedelta(seconds=10)
     max_payload_bytes: int = Field(
         1_048_576, ge=1024, description="a larger message goes to quarantine unread"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from bms_ingest.models import METRICS
+from bms_ingest.settings_tree import closest
 
 _TEMPERATURE = (-60.0, 150.0)
 _POWER = (-10_000.0, 10_000.0)
@@ -50,8 +50,8 @@ def fill_limits(given: object) -> object:
         return given
     for name in given:
         if name not in METRICS:
-            close = difflib.get_close_matches(str(name), METRICS, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"write one of {', '.join(METRICS)}"
+            close = closest(str(name), METRICS)
+            meant = f"did you mean {close}?" if close else f"write one of {', '.join(METRICS)}"
             raise ValueError(f"names no metric {str(name)[:80]!r}; {meant}")
     limits: dict[str, object] = {}
     for name in METRICS:

@@ -38,7 +38,7 @@ def _sentence(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         prefix = path[:-1]
         known = [dotted((*prefix, name)) for name in group.model_fields]
-        return f"`{dotted(path)}` is not a setting{did_you_mean(dotted(path), known) or '; remove it'}"
+        return f"`{dotted(path)}` is not a setting; {did_you_mean(dotted(path), known)}"
     if field is None or group_of(field) is not None:
         example = dotted(path)
         return f"`{example}` is not a group; write a table [{example}] with its settings below"
@@ -63,7 +63,7 @@ def _found(value: object, field: FieldInfo) -> str:
         return "is not text"
     if isinstance(value, (dict, list)):
         return "is a table or a list"
-    shown = repr(value)
+    shown = format_duration(value) if isinstance(value, timedelta) else repr(value)
     if len(shown) > LONGEST_SHOWN_CHARACTERS:
         shown = shown[:LONGEST_SHOWN_CHARACTERS] + "…"
     return f"is {shown}"
@@ -94,7 +94,8 @@ def _wanted(field: FieldInfo) -> str:
         return f"a number{_bounds(field)}"
     if holds(field, Path):
         return "the path of a file"
-    return f"text{_bounds(field)}"
+    bounds = _bounds(field)
+    return f"text{bounds} characters" if bounds else "text"
 
 
 def _example(field: FieldInfo) -> object:
@@ -117,7 +118,7 @@ def _bounds(field: FieldInfo) -> str:
             bound = getattr(item, name, None)
             if bound is not None:
                 shown = format_duration(bound) if isinstance(bound, timedelta) else bound
-                found.append(f"{word} {shown}{' characters' if name.endswith('length') else ''}")
+                found.append(f"{word} {shown}")
     return f" of {' and '.join(found)}" if found else ""
 
 

@@ -20,6 +20,7 @@ from bms_ingest.settings_tree import (
     NESTING,
     Setting,
     both,
+    closest,
     did_you_mean,
     variable,
     walk,
@@ -67,13 +68,15 @@ def gather(model: type[BaseSettings], config: Path | None, environment: Mapping[
         gathered.values = _read_toml(path, origin, gathered.mistakes)
         for name in [name for name in gathered.values if name not in model.model_fields]:
             del gathered.values[name]
-            advice = did_you_mean(name, model.model_fields) or "; remove it"
-            gathered.mistakes.append(f"`{name}` is not a setting{advice}")
+            gathered.mistakes.append(f"`{name}` is not a setting; {did_you_mean(name, model.model_fields)}")
     known = _known_variables(settings, given, gathered.mistakes)
-    _lay_over(gathered.values, _EnvironmentSource(model, known)())
-    for setting in settings:
-        if setting.is_secret:
-            _read_secret(setting.path, gathered)
+    above = _EnvironmentSource(model, known)()
+    secrets = [setting.path for setting in settings if setting.is_secret]
+    for secret in secrets:
+        _forget_what_is_overridden(secret, gathered.values, above)
+    _lay_over(gathered.values, above)
+    for secret in secrets:
+        _read_secret(secret, gathered)
     return gathered
 
 
@@ -110,9 +113,10 @@ def _known_variables(
             example = next(candidate for candidate in names if candidate.startswith(upper + NESTING))
             mistakes.append(f"{name} names a group of settings; write one of its settings, such as {example}")
         else:
-            mistakes.append(
-                f"{name} is not a setting{did_you_mean(upper, [*names, CONFIG_VARIABLE]) or '; remove it'}"
-            )
+            short = {each.removeprefix(ENVIRONMENT_PREFIX): each for each in [*names, CONFIG_VARIABLE]}
+            close = closest(upper.removeprefix(ENVIRONMENT_PREFIX), short)
+            advice = f"did you mean {short[close]}?" if close else "remove it"
+            mistakes.append(f"{name} is not a setting; {advice}")
     return known
 
 
@@ -133,13 +137,28 @@ def _lay_over(values: dict[str, Any], above: Mapping[str, Any]) -> None:
             values[key] = value
 
 
+def _forget_what_is_overridden(path: SettingPath, values: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Drop a secret of the file, in either form, when the environment gives it in either form."""
+    names = (path[-1], f"{path[-1]}_file")
+    below_group, above_group = _group(values, path), _group(above, path)
+    if any(name in above_group for name in names):
+        for name in names:
+            below_group.pop(name, None)
+
+
+def _group(values: Mapping[str, Any], path: SettingPath) -> dict[str, Any]:
+    """Return the table that holds a setting, or an empty one."""
+    group: Any = values
+    for part in path[:-1]:
+        group = group.get(part) if isinstance(group, Mapping) else None
+    return group if isinstance(group, dict) else {}
+
+
 def _read_secret(path: SettingPath, gathered: Gathered) -> None:
     """Replace the twin `*_file` of a secret by what the file holds; the twin itself stays, to be shown."""
     twin = (*path[:-1], f"{path[-1]}_file")
-    group: Any = gathered.values
-    for part in path[:-1]:
-        group = group.get(part) if isinstance(group, dict) else None
-    if not isinstance(group, dict) or group.get(twin[-1]) is None:
+    group = _group(gathered.values, path)
+    if group.get(twin[-1]) is None:
         return
     if group.get(path[-1]) is not None:
         gathered.mistakes.append(f"{both(path)} and {both(twin)} are both given; remove one of them")

@@ -73,7 +73,13 @@ def both(path: Iterable[object]) -> str:
     return f"`{dotted(parts)}` / {variable(parts)}"
 
 
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like this one, or None when none is."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return found[0] if found else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the closest known name, or nothing when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Return what to write instead of an unknown name."""
+    found = closest(name, known)
+    return f"did you mean {found}?" if found else "remove it"

@@ -83,5 +83,9 @@ def check_share_group(group: str) -> str:
 
 
 Seconds = Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST_DURATION), BeforeValidator(parse_duration)]
+KeepAlive = Annotated[
+    timedelta, Field(ge=timedelta(seconds=1), le=timedelta(seconds=65_535)), BeforeValidator(parse_duration)
+]
+"""Two bytes of seconds [MQTT-3.1.2.10]."""
 ReadableFile = Annotated[Path, AfterValidator(check_readable)]
 TopicTemplateText = Annotated[str, AfterValidator(check_topic_template)]

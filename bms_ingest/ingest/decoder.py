@@ -205,6 +205,7 @@ class Decoder:
         if refused:
             pieces = cut(delivery.payload, MOST_READINGS)
             for position, why in refused:
+                # the whole is better than nothing, should the two parsers ever disagree
                 piece = delivery.payload if pieces is None else pieces.elements[position]
                 rejections.append(_rejection(delivery, site_id, why, piece, position))
         return Decoded(delivery, readings, rejections, positions, unknown)

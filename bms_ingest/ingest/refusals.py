@@ -7,6 +7,7 @@ import json
 from bms_ingest.models import Reason
 
 LONGEST_VALUE_CHARACTERS = 80
+LONGEST_INTEGER_BITS = 256
 
 
 class RefusalError(Exception):
@@ -28,9 +29,10 @@ def describe(value: object) -> str:
         whole = len(value) <= LONGEST_VALUE_CHARACTERS
         quoted = json.dumps(value[:LONGEST_VALUE_CHARACTERS], ensure_ascii=False)
         return quoted if whole else f"{quoted}… ({len(value)} characters)"
-    text = json.dumps(value)
-    whole = len(text) <= LONGEST_VALUE_CHARACTERS
-    return text if whole else f"{text[:LONGEST_VALUE_CHARACTERS]}… ({len(text)} digits)"
+    if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER_BITS:
+        # Python refuses to print thousands of digits
+        return f"a whole number of about {value.bit_length() * 30_103 // 100_000 + 1} digits"
+    return json.dumps(value)
 
 
 def storable(text: str) -> str:
