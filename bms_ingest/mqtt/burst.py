@@ -1,0 +1,71 @@
+"""Takes what the library receives and hands it over whole; the first thing a message meets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import aiomqtt
+
+from bms_ingest.models import Delivery
+
+
+class BurstQueue(asyncio.Queue[aiomqtt.Message]):
+    """The queue that aiomqtt puts messages into; they leave as deliveries, all at once.
+
+    aiomqtt's own iterator costs a task per message and swallows a message when it is cancelled. Nothing is
+    ever discarded here: the session stops reading when `payload_bytes` grows too large.
+    """
+
+    def __init__(self, generation: int) -> None:
+        super().__init__()
+        self._generation = generation
+        self._deliveries: list[Delivery] = []
+        self._arrival: tuple[datetime, float] | None = None
+        self._stirred = asyncio.Event()
+        self.payload_bytes = 0
+        """Payload that waits to be taken."""
+        self.received = 0
+        """Messages since the beginning."""
+
+    def begin_turn(self) -> None:
+        """Forget the time of arrival: what comes from now on is read in a new turn of the loop."""
+        self._arrival = None
+
+    def put_nowait(self, message: aiomqtt.Message) -> None:
+        """Append one message; called by aiomqtt in the loop's thread."""
+        arrival = self._arrival
+        if arrival is None:
+            arrival = self._arrival = (datetime.now(UTC), time.monotonic())
+        payload = bytes(message.payload)
+        self._deliveries.append(
+            Delivery(
+                message.topic.value,
+                payload,
+                message.qos,
+                message.retain,
+                message.mid,
+                self._generation,
+                arrival[0],
+                arrival[1],
+            )
+        )
+        self.payload_bytes += len(payload)
+        self.received += 1
+        self._stirred.set()
+
+    def take(self) -> list[Delivery]:
+        """Return everything that waits, in receive order, and start anew; empty when nothing waits."""
+        taken, self._deliveries = self._deliveries, []
+        self.payload_bytes = 0
+        self._stirred.clear()
+        return taken
+
+    async def stirred(self) -> None:
+        """Wait until something was put or `stir` was called since the last `take`."""
+        await self._stirred.wait()
+
+    def stir(self) -> None:
+        """Wake whoever waits, with or without a message."""
+        self._stirred.set()
