@@ -213,21 +213,29 @@ class EmbeddedPostgres:
 class EmbeddedBroker:
     """mosquitto where the machine has it, else the NATS server of the demo extra with its MQTT listener.
 
-    NATS speaks MQTT 3.1.1 only and has no shared subscriptions.
+    NATS speaks MQTT 3.1.1 only, has no shared subscriptions, and sends what was not acknowledged again after
+    a time and not on reconnect, as MQTT asks.
 
     Args:
         directory: made if missing; holds configuration, log and the persistent sessions.
         kind: None takes mosquitto if it is installed.
         configuration: for mosquitto, the file to start from (the repository's `mosquitto.conf`); its
             listeners and paths are replaced by this broker's own. A minimal one when None.
+        redelivery_seconds: that time of NATS, which counts from the last delivery.
     """
 
     def __init__(
-        self, directory: Path, *, kind: BrokerKind | None = None, configuration: Path | None = None
+        self,
+        directory: Path,
+        *,
+        kind: BrokerKind | None = None,
+        configuration: Path | None = None,
+        redelivery_seconds: int = 30,
     ) -> None:
         self.directory = directory
         self.kind: BrokerKind = kind or ("mosquitto" if mosquitto_path() else "nats")
         self._configuration = configuration
+        self._redelivery_seconds = redelivery_seconds
         directory.mkdir(parents=True, exist_ok=True)
         if unprivileged():
             _open_for_others(directory)
@@ -314,7 +322,11 @@ class EmbeddedBroker:
             f"""server_name: bms
 listen: 127.0.0.1:{free_port()}
 jetstream {{ store_dir: "{self.directory}/jetstream", max_file_store: 4GB }}
-mqtt {{ listen: "127.0.0.1:{self.port}", ack_wait: "1h", max_ack_pending: 10000 }}
+mqtt {{
+  listen: "127.0.0.1:{self.port}"
+  ack_wait: "{self._redelivery_seconds}s"
+  max_ack_pending: 10000
+}}
 """
         )
         return [str(binary), "-c", str(path)]
