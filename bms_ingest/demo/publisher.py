@@ -67,7 +67,7 @@ class Publisher:
         self.connections = 0
         self.connected = False
         self._address = address
-        self._tls = tls or (ssl.create_default_context() if address.scheme in ("mqtts", "wss") else None)
+        self.tls = tls or (ssl.create_default_context() if address.scheme in ("mqtts", "wss") else None)
         self._window = window
         self._status_topics = tuple(status_topics)
         self._queue: asyncio.Queue[Outgoing | None] = asyncio.Queue(maxsize=window)
@@ -198,7 +198,7 @@ class Publisher:
             will=will,
             transport="websockets" if address.scheme in ("ws", "wss") else "tcp",
             websocket_path=address.websocket_path or None,
-            tls_context=self._tls,
+            tls_context=self.tls,
             keepalive=_KEEPALIVE_SECONDS,
             timeout=_CONNECT_SECONDS,
             max_inflight_messages=self._window,
