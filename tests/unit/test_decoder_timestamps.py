@@ -117,3 +117,19 @@ def test_window_that_no_calendar_holds_accepts_every_moment() -> None:
     decoded = decoder.decode(delivery(with_timestamp('"0001-01-01T00:00:00Z"').encode()), NOW)
 
     assert len(decoded.readings) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        ("20000000000", "2603-10-11T11:33:20+00:00"),
+        ("20000000001", "1970-08-20T11:33:20.001000+00:00"),
+        ("-20000000000", "1336-03-23T12:26:40+00:00"),
+        ("-20000000001", "1969-05-14T12:26:39.999000+00:00"),
+    ],
+)
+def test_numbers_further_than_2e10_from_zero_are_milliseconds(number: str, moment: str) -> None:
+    reason, detail = only_rejection(decode(with_timestamp(number)))
+
+    assert reason is Reason.OUTSIDE_WINDOW
+    assert detail.startswith(f"timestamp is {moment}, ")

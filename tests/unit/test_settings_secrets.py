@@ -203,6 +203,17 @@ def test_secrets_of_a_broken_file_are_not_shown(tmp_path: Path) -> None:
         assert PLANTED not in all_that_is_printed(caught.value)
 
 
+def test_number_in_place_of_a_secret_is_not_shown(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[mqtt]\npassword = 8462013\n")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config, REQUIRED)
+
+    assert str(caught.value).startswith("`mqtt.password` / BMS_INGEST_MQTT__PASSWORD is not text; write ")
+    assert "8462013" not in all_that_is_printed(caught.value)
+
+
 def test_shown_settings_hold_everything_but_the_secrets() -> None:
     settings = load_settings(
         None,
