@@ -19,6 +19,7 @@ OnConnect = Callable[[asyncpg.Connection], Awaitable[None]]
 _ANSWER_MARGIN_SECONDS = 10.0
 """The server ends a statement at statement_timeout; this much later we believe that it is gone."""
 _CLOSE_TIMEOUT_SECONDS = 5.0
+_ORPHAN_CHECK = timedelta(seconds=1)
 _BROKEN_CLASSES = ("08", "57P")
 _STANDBY = "25006"
 _MALFORMED_DSN = (
@@ -72,6 +73,8 @@ class Database:
                 "statement_timeout": _milliseconds(settings.statement_timeout),
                 "lock_timeout": _milliseconds(settings.lock_timeout),
                 "idle_in_transaction_session_timeout": _milliseconds(settings.write_timeout),
+                # A statement whose connection we have ended stops, and lets go of its locks.
+                "client_connection_check_interval": _milliseconds(_ORPHAN_CHECK),
             },
         )
 

@@ -37,7 +37,14 @@ _BAD_ROW_CLASSES = {
 _CHECK_VIOLATION = "23514"
 
 _ENCODING_ERRORS = (ValueError, TypeError, OverflowError, struct.error)
-"""What asyncpg raises, beside its DataError, for a Python value that it cannot send as the column's type."""
+"""What asyncpg raises in COPY for a Python value that it cannot send as the column's type; with the arguments
+of a statement it raises DataError, which has SQLSTATE 22000."""
+
+_MISCONFIGURED = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.UnsupportedClientFeatureError,
+    asyncpg.UnsupportedServerFeatureError,
+)
 
 LIBRARY_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -60,12 +67,8 @@ def translate(error: BaseException) -> StoreError:
     if isinstance(error, asyncpg.PostgresError):
         return _translate_server_error(error)
     message = _one_line(error)
-    # DataError is an InterfaceError and a ValueError, so it comes before both.
-    if isinstance(error, asyncpg.DataError):
-        return BadRow(message)
-    if isinstance(error, (asyncpg.ClientConfigurationError, asyncpg.UnsupportedServerFeatureError)):
-        return StoreRefused(message)
-    if isinstance(error, (asyncpg.UnsupportedClientFeatureError,)):
+    # Before InterfaceError and ValueError, whose children these are.
+    if isinstance(error, _MISCONFIGURED):
         return StoreRefused(message)
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)):
         return StoreUnavailable(message)
