@@ -1,0 +1,2 @@
+-- A table.
+create table first (id integer primary key);

@@ -1,0 +1,2 @@
+-- A table, with second thoughts.
+create table first (id bigint primary key);
