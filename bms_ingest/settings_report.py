@@ -13,8 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bms_ingest.addresses import ADDRESS, MASK, mask_address
 from bms_ingest.durations import format_duration
-from bms_ingest.settings_tree import Path as SettingPath
-from bms_ingest.settings_tree import both, did_you_mean, dotted, group_of, holds, variable
+from bms_ingest.settings_tree import SettingPath, both, did_you_mean, dotted, group_of, holds, variable
 
 LONGEST_SHOWN_CHARACTERS = 80
 

@@ -19,13 +19,13 @@ from bms_ingest.settings_tree import (
     ENVIRONMENT_PREFIX,
     NESTING,
     Setting,
+    SettingPath,
     both,
     closest,
     did_you_mean,
     variable,
     walk,
 )
-from bms_ingest.settings_tree import Path as SettingPath
 
 LARGEST_SECRET_BYTES = 65_536
 

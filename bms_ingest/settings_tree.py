@@ -15,14 +15,14 @@ NESTING = "__"
 CONFIG_VARIABLE = "BMS_INGEST_CONFIG"
 ANY_NAME = "*"
 
-Path = tuple[str, ...]
+SettingPath = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One value that can be set; `path` holds `*` where a dictionary takes names of its own."""
 
-    path: Path
+    path: SettingPath
     field: FieldInfo
 
     @property
@@ -31,7 +31,7 @@ class Setting:
         return holds(self.field, SecretStr)
 
 
-def walk(model: type[BaseModel], prefix: Path = ()) -> Iterator[Setting]:
+def walk(model: type[BaseModel], prefix: SettingPath = ()) -> Iterator[Setting]:
     """Yield every setting below `model`, in the order of declaration."""
     for name, field in model.model_fields.items():
         path = (*prefix, name)

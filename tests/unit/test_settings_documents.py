@@ -19,7 +19,7 @@ from bms_ingest.settings_limits import DEFAULT_LIMITS
 from bms_ingest.settings_tree import ANY_NAME, Setting, dotted, variable, walk
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "configuration.md"
+PAGE = (ROOT / "docs" / "configuration.md").read_text()
 SAMPLE = ROOT / "deploy" / "bms-ingest.toml"
 
 
@@ -35,32 +35,46 @@ def every_setting() -> Iterator[tuple[Setting, tuple[str, ...], Any]]:
             yield setting, tuple(name if part == ANY_NAME else part for part in setting.path), bound
 
 
-@pytest.mark.parametrize(("path", "default"), [(path, default) for _, path, default in every_setting()])
-def test_page_has_a_row_with_name_variable_and_default(path: tuple[str, ...], default: object) -> None:
-    (row,) = [
-        line
-        for line in PAGE.read_text().splitlines()
-        if re.match(rf"\|.*`{re.escape(dotted(path))}`.*\|", line) and f"`{variable(path)}`" in line
+def rows_of_page() -> dict[str, list[str]]:
+    """Return the cells of each row that describes a setting, by the setting's name."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line[:1] == "|"
     ]
+    return {row[0].strip("`"): row for row in rows if row[0].startswith("`")}
 
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert len(cells) == 4
-    assert cells[3]
+
+PLAIN = [(path, default) for _, path, default in every_setting() if path[0] != "limits"]
+
+
+@pytest.mark.parametrize(("path", "default"), PLAIN)
+def test_page_has_a_row_with_name_variable_default_and_purpose(
+    path: tuple[str, ...], default: object
+) -> None:
+    _, name, shown, purpose = rows_of_page()[dotted(path)]
+
+    assert name == f"`{variable(path)}`"
+    assert purpose
     if isinstance(default, timedelta):
-        assert cells[2] == f"`{format_duration(default)}`"
-    elif isinstance(default, float):
-        assert f"`{default:g}`" in cells[2]
+        assert shown == f"`{format_duration(default)}`"
     elif default is not None:
-        assert cells[2] == f"`{default}`"
+        assert shown == f"`{default}`"
     else:
-        assert cells[2] in ("", "required")
+        assert shown in ("", "required")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_page_has_a_row_with_the_limits_of_each_metric(metric: str) -> None:
+    low, high = DEFAULT_LIMITS[metric]
+
+    assert rows_of_page()[f"limits.{metric}"][1:3] == [f"`{low:g}`", f"`{high:g}`"]
 
 
 def test_page_names_no_setting_that_does_not_exist() -> None:
-    known = {variable(path) for _, path, _ in every_setting()} | {"BMS_INGEST_CONFIG"}
-    rows = "\n".join(line for line in PAGE.read_text().splitlines() if line.startswith("|"))
+    known = {dotted(path) for path, _ in PLAIN} | {f"limits.{metric}" for metric in METRICS}
 
-    assert set(re.findall(r"BMS_INGEST_[A-Z0-9_]+", rows)) == known
+    assert set(rows_of_page()) == known
+    variables = {variable(path) for _, path, _ in every_setting()} | {"BMS_INGEST_CONFIG"}
+    assert set(re.findall(r"BMS_INGEST_[A-Z0-9_]*[A-Z0-9]\b", PAGE)) <= variables
 
 
 def test_sample_loads_and_changes_no_default() -> None:
