@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import psutil
 import pytest
 
 from bms_ingest.demo.embedded import mosquitto_path
+from bms_ingest.sql import load_queries
 
 DEADLINE_SECONDS = 90.0
 MARK = "BMS_DEMO_TEST_MARK"
@@ -183,6 +185,24 @@ def test_death_of_a_process_is_told_and_is_a_failure(tmp_path: Path, victim: str
         assert demo.finish() == 1, demo.output
         assert f"demo failed: {told}" in demo.output
         assert "Traceback" not in demo.output
+        demo.assert_nothing_is_left()
+
+
+async def test_stolen_row_is_found_and_is_a_failure(tmp_path: Path) -> None:
+    steal = load_queries("demo", Path(__file__).parent / "queries")["steal_a_reading"]
+    with running_demo(tmp_path, "--duration", "10min") as demo:
+        demo.until_publishing()
+        dsn = re.search(r"postgresql://\S+", demo.output)
+        assert dsn
+        connection = await asyncpg.connect(dsn[0])
+        assert await connection.execute(steal) == "DELETE 1"
+        await connection.close()
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.finish() == 1, demo.output
+        assert "not balanced:" in demo.output
+        assert re.search(
+            r"the daemon stored \d+ readings, but telemetry_readings holds \d+ rows", demo.output
+        )
         demo.assert_nothing_is_left()
 
 

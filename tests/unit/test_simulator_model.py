@@ -76,6 +76,8 @@ def test_power_balances_and_the_battery_keeps_its_limits_whatever_happens_outsid
         assert sample.flows.load_kw <= outside.load_kw + 1e-9
         ac_kw = metric(sample, "inverter1_power_kw") + metric(sample, "inverter2_power_kw")
         assert math.isclose(ac_kw + sample.flows.grid_kw, sample.flows.load_kw, abs_tol=1e-9)
+        assert abs(ac_kw) <= 2.0 * site.inverter_kw + 1e-9
+        assert sample.flows.grid_kw >= -site.export_limit_kw - 1e-9
         if not outside.grid_present:
             assert sample.flows.grid_kw == 0.0
 

@@ -164,6 +164,14 @@ def test_held_readings_come_as_one_array_and_none_is_lost(fault: Fault) -> None:
     assert {later - earlier for earlier, later in pairwise(moments)} == {timedelta(minutes=5)}
 
 
+def test_gateway_goes_back_to_single_readings_after_an_array() -> None:
+    for fault in (Fault.LATE_BATCH, Fault.BAD_ELEMENT):
+        messages = list(stream(FaultPlan({fault: 0.05}), sites=1).history(NOW))
+        arrays = [place for place, message in enumerate(messages) if message.fault is fault]
+        assert len(arrays) > 2
+        assert any(messages[place + 1].fault is None for place in arrays[:-1])
+
+
 def test_both_kinds_of_array_are_sent() -> None:
     messages = stream(FaultPlan({Fault.LATE_BATCH: 1.0})).history(START + timedelta(hours=5))
     assert {message.payload[:1] for message in messages} == {b"[", b"{"}
