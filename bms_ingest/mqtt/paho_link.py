@@ -7,7 +7,9 @@ fails when the library changes. See docs/adr/0005.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 import threading
 import traceback
@@ -30,6 +32,9 @@ PACKETS_PER_TURN = 256
 """Most packets read before other tasks of the loop get their turn."""
 HOUSEKEEPING_SECONDS = 1.0
 """How often keep-alive is looked after."""
+LINGER_SECONDS = 2.0
+"""How long the broker may take to end the connection after DISCONNECT."""
+LINGER_READ_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +127,26 @@ class PahoLink:
                 self._loop.call_soon(self._read)
 
     async def disconnect(self, timeout_seconds: float) -> None:
-        """Send what waits and then DISCONNECT, and close; close anyway after the timeout."""
-        try:
-            if self.alive:
-                self._paho.disconnect()
-                await asyncio.wait((self.ended,), timeout=timeout_seconds)
-        finally:
-            self.drop("the connection was closed")
+        """Send what waits and then DISCONNECT, and close when the broker did; close anyway after the timeout.
+
+        Closing a socket that holds unread messages resets the connection, and a reset makes the broker forget
+        the PUBACKs it has not read yet; so does our coming back before it has read them. paho closes as soon
+        as DISCONNECT is written, so a second handle keeps the connection until the broker ends it.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.drop, "the connection was closed")
+            if not self.alive or self._socket is None:
+                return
+            lingering = stack.enter_context(socket.socket(fileno=os.dup(self._descriptor)))
+            lingering.setblocking(False)
+            self._paho.disconnect()
+            await asyncio.wait((self.ended,), timeout=timeout_seconds)
+            if not self.ended.done():
+                return
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(min(timeout_seconds, LINGER_SECONDS)):
+                    while await self._loop.sock_recv(lingering, LINGER_READ_BYTES):
+                        pass
 
     def drop(self, reason: str) -> None:
         """Close the socket without a word; one that a thread is still opening is closed when it is open."""
@@ -179,8 +197,15 @@ class PahoLink:
         elif reason.value == PROTOCOL_ERROR:
             self._end("the broker sent something that does not belong to this MQTT version")
         else:
-            detail = self._logger.last_error
-            self._end("the connection was lost" if detail is None else f"the connection was lost: {detail}")
+            self._end(self._lost())
+
+    def _lost(self) -> str:
+        if self._logger.last_error is not None:
+            return f"the connection was lost: {self._logger.last_error}"
+        return (
+            "the broker closed the connection without a word; if that repeats, look for another client with "
+            f"our client id {self._client_id!r}"
+        )
 
     def _on_socket_open(self, _paho: PahoClient, _userdata: Any, sock: Any) -> None:
         self._loop.call_soon_threadsafe(self._attach, sock)
