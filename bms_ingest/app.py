@@ -1,4 +1,4 @@
-"""The daemon: builds the stages, wires them, runs them until a signal, drains them. Knows every room; no logic."""
+"""The daemon: builds the stages, wires them, runs them until a signal, drains them; knows every room."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-
-import structlog
 
 from bms_ingest.alerting.presence import Presence
 from bms_ingest.db.migrations import Migrator
@@ -20,6 +18,7 @@ from bms_ingest.ingest.decoder import Decoder
 from bms_ingest.ingest.intake import Intake
 from bms_ingest.ingest.subscriber import Subscriber
 from bms_ingest.ingest.writer import Writer
+from bms_ingest.log import get_logger
 from bms_ingest.maintenance.gauges import Gauges
 from bms_ingest.maintenance.partitions import Partitions
 from bms_ingest.metrics import Metrics
@@ -30,7 +29,7 @@ from bms_ingest.settings import Settings
 from bms_ingest.supervisor import Supervisor
 from bms_ingest.web.server import HttpServer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 GAUGE_INTERVAL = timedelta(seconds=15)
 
@@ -97,7 +96,9 @@ class Daemon:
             self.supervisor.start("committer", self._committer.run)
             self.supervisor.start("subscriber", self._subscriber.run)
             stack.push_async_callback(self._subscriber.close)
-            self.supervisor.repeat("partitions", self.settings.partitions.check_interval, self._keep_partitions)
+            self.supervisor.repeat(
+                "partitions", self.settings.partitions.check_interval, self._keep_partitions
+            )
             self.supervisor.repeat("gauges", GAUGE_INTERVAL, self._gauges.run_once)
             log.info("started", http_port=self.http.port, client_id=self.settings.mqtt.client_id)
             await stop.wait()
@@ -118,7 +119,7 @@ class Daemon:
                 await self.supervisor.finished("committer")
         except TimeoutError:
             left = self.batcher.pending_rows + self._committer.pending_rows
-            log.warning("drain_deadline_passed", pending_rows=left, hint="not lost: the broker sends them again")
+            log.warning("drain_deadline_passed", pending_rows=left, hint="not lost: the broker keeps them")
 
 
 async def run(settings: Settings) -> int:

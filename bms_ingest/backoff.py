@@ -25,7 +25,7 @@ class Backoff:
 
     def next_seconds(self) -> float:
         """Return the next delay; never below half its bound, so that a fault is never hammered."""
-        bound = min(self._most, self._first * 2 ** min(self._tries, 30))
+        bound = min(self._most, self._first * 2.0 ** min(self._tries, 30))
         self._tries += 1
         return bound * (0.5 + 0.5 * self._jitter())
 

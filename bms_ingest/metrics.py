@@ -34,36 +34,53 @@ class Metrics:
         )
         self.messages_acknowledged = counter("messages_acknowledged", "PUBACKs sent")
         self.readings_received = counter(
-            "readings_received", "Readings and rejected payloads taken in: stored + duplicate + quarantined + pending"
+            "readings_received",
+            "Readings and rejected payloads taken in: stored + duplicate + quarantined + pending",
         )
         self.readings_stored = counter("readings_stored", "Readings that became rows")
-        self.readings_duplicate = counter("readings_duplicate", "Readings that were rows already, with equal values")
+        self.readings_duplicate = counter(
+            "readings_duplicate", "Readings that were rows already, with equal values"
+        )
         self.readings_quarantined = counter(
             "readings_quarantined", "Readings and payloads kept in quarantine", "reason"
         )
         self.readings_pending = gauge("readings_pending", "Readings taken in and not yet settled")
-        self.unknown_fields = counter("unknown_fields", "Payload fields that were ignored because nobody knows them")
+        self.unknown_fields = counter(
+            "unknown_fields", "Payload fields that were ignored because nobody knows them"
+        )
         self.batches = counter("batches", "Batches closed, by what closed them", "trigger")
         self.batch_rows = histogram("batch_rows", "Readings and rejections in a batch", ROWS)
-        self.write_seconds = histogram("write_seconds", "One batch, from begin to commit, retries included", SECONDS)
-        self.write_failures = counter("write_failures", "Attempts to write a batch that failed and were repeated", "error")
+        self.write_seconds = histogram(
+            "write_seconds", "One batch, from begin to commit, retries included", SECONDS
+        )
+        self.write_failures = counter(
+            "write_failures", "Attempts to write a batch that failed and were repeated", "error"
+        )
         self.commit_lag_seconds = histogram(
             "commit_lag_seconds", "From received to committed, oldest message of each batch", SECONDS
         )
         self.observer_failures = counter(
             "observer_failures", "Batches an observer could not handle and was passed over for", "observer"
         )
-        self.oldest_unacked_seconds = gauge("oldest_unacked_seconds", "Age of the oldest message not acknowledged")
+        self.oldest_unacked_seconds = gauge(
+            "oldest_unacked_seconds", "Age of the oldest message not acknowledged"
+        )
         self.mqtt_connected = gauge("mqtt_connected", "1 while subscribed at the broker")
         self.mqtt_reconnects = counter("mqtt_reconnects", "Connections to the broker after the first")
         self.mqtt_sessions_lost = counter(
             "mqtt_sessions_lost", "Reconnects at which the broker no longer had our session and its queue"
         )
         self.alerts_open = gauge("alerts_open", "Alerts active or acknowledged", "severity")
-        self.partition_horizon_days = gauge("partition_horizon_days", "Days for which partitions exist ahead of now")
-        self.rollup_lag_seconds = gauge("rollup_lag_seconds", "Age of the oldest change no rollup has taken up")
+        self.partition_horizon_days = gauge(
+            "partition_horizon_days", "Days for which partitions exist ahead of now"
+        )
+        self.rollup_lag_seconds = gauge(
+            "rollup_lag_seconds", "Age of the oldest change no rollup has taken up"
+        )
         self.sites_online = gauge("sites_online", "Sites seen within three of their expected intervals")
-        self.task_failures = counter("task_failures", "Crashes of a part of the daemon, which was started again", "task")
+        self.task_failures = counter(
+            "task_failures", "Crashes of a part of the daemon, which was started again", "task"
+        )
 
         for qos in ("0", "1", "2"):
             self.messages_received.labels(qos)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -148,12 +148,6 @@ class Batch:
     def readings(self) -> list[Reading]:
         """All readings, in receive order."""
         return [reading for item in self.decoded for reading in item.readings]
-
-    def origins(self) -> Iterator[tuple[Delivery, int | None]]:
-        """For each element of `readings()`, its delivery and its place in the payload's array."""
-        for item in self.decoded:
-            for index in range(len(item.readings)):
-                yield item.delivery, None if item.positions is None else item.positions[index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Runs the daemon's named tasks: starts them again when they crash, repeats jobs, and knows which one is ill."""
+"""Runs the daemon's named tasks: starts them again when they crash, repeats jobs, knows which is ill."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-import structlog
-
 from bms_ingest.backoff import Backoff
 from bms_ingest.errors import BmsIngestError
+from bms_ingest.log import get_logger
 from bms_ingest.metrics import Metrics
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 STEADY_SECONDS = 60.0
 """A task that ran this long before it crashed starts again without a long delay."""
@@ -46,7 +45,9 @@ class Supervisor:
                     delay_seconds = interval.total_seconds()
                 except BmsIngestError as error:
                     delay_seconds = backoff.next_seconds()
-                    log.warning("job_failed", job=name, error=str(error), retry_seconds=round(delay_seconds, 1))
+                    log.warning(
+                        "job_failed", job=name, error=str(error), retry_seconds=round(delay_seconds, 1)
+                    )
                 await asyncio.sleep(delay_seconds)
 
         self.start(name, loop)

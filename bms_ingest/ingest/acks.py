@@ -1,8 +1,8 @@
 """Acknowledges deliveries in the order they were received, once they are settled; the last step of the path.
 
-The broker needs PUBACKs in receive order [MQTT-4.6.0-2], and an acknowledgement that overtakes another would
-leave a hole that mosquitto's packet ids run into after 65,535 messages. So what goes out is always a prefix of
-what came in.
+The broker needs PUBACKs in receive order [MQTT-4.6.0-2], and an acknowledgement that overtakes another
+would leave a hole that mosquitto's packet ids run into after 65,535 messages. So what goes out is always a
+prefix of what came in.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-import structlog
-
 from bms_ingest.errors import BrokerUnavailable
 from bms_ingest.ingest.session import Session
+from bms_ingest.log import get_logger
 from bms_ingest.metrics import Metrics
 from bms_ingest.models import Delivery
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Acknowledger:
@@ -49,7 +48,7 @@ class Acknowledger:
         self._in_flight.extend(delivery for delivery in deliveries if delivery.packet_id)
 
     def settle(self, deliveries: Iterable[Delivery]) -> None:
-        """Mark deliveries as stored or quarantined and acknowledge every one that nothing earlier holds back."""
+        """Mark deliveries as stored or quarantined; acknowledge each one that nothing earlier holds back."""
         for delivery in deliveries:
             delivery.settled = True
         ready: list[Delivery] = []

@@ -1,4 +1,4 @@
-"""Sees each batch through: written, observed, acknowledged, counted; the only place that settles deliveries."""
+"""Sees each batch through: written, observed, acknowledged, counted; only here deliveries are settled."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-import structlog
-
 from bms_ingest.backoff import Backoff
 from bms_ingest.errors import StoreError
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.batcher import Batcher
+from bms_ingest.log import get_logger
 from bms_ingest.metrics import Metrics
 from bms_ingest.models import Batch, Committed
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Observer(Protocol):
@@ -101,7 +100,10 @@ class Committer:
             except StoreError as error:
                 delay_seconds = self._backoff.next_seconds()
                 log.warning(
-                    "observer_waits", observer=observer.name, error=str(error), retry_seconds=round(delay_seconds, 2)
+                    "observer_waits",
+                    observer=observer.name,
+                    error=str(error),
+                    retry_seconds=round(delay_seconds, 2),
                 )
                 await asyncio.sleep(delay_seconds)
             except Exception:
@@ -110,7 +112,7 @@ class Committer:
                 return None
 
     def _count(self, committed: Committed) -> None:
-        """Move the batch from pending to its outcomes in one step, so that the ledger balances at every scrape."""
+        """Move the batch from pending to its outcomes in one step: the ledger balances at every scrape."""
         self._in_hand = None
         metrics = self._metrics
         metrics.readings_stored.inc(committed.stored)

@@ -1,4 +1,4 @@
-"""Takes deliveries in: decodes each and hands it to the batcher; the ledger's left-hand side is counted here."""
+"""Takes deliveries in: decodes each and hands it to the batcher; counts the left side of the ledger."""
 
 from __future__ import annotations
 

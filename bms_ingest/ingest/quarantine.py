@@ -18,7 +18,11 @@ def fingerprint(rejection: Rejection) -> bytes:
     minutes fills one row, not a disk.
     """
     digest = hashlib.sha256()
-    for part in (rejection.reason.encode(), _text(rejection.topic).encode(), str(rejection.position).encode()):
+    for part in (
+        rejection.reason.encode(),
+        _text(rejection.topic).encode(),
+        str(rejection.position).encode(),
+    ):
         digest.update(len(part).to_bytes(4, "big"))
         digest.update(part)
     digest.update(rejection.payload)

@@ -29,7 +29,7 @@ class Session(Protocol):
 
     @property
     def receive_maximum(self) -> int | None:
-        """Most messages in flight that we granted; None where the protocol (3.1.1) leaves it to the broker."""
+        """Most messages in flight that we granted; None on 3.1.1, which leaves it to the broker."""
 
     async def subscribe(self, topic_filter: str) -> int:
         """Subscribe at QoS 1 and return the granted QoS.

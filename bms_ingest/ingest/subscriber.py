@@ -1,4 +1,4 @@
-"""Holds the session with the broker: connects, subscribes, hands deliveries on, reconnects; first step of the path."""
+"""Holds the session with the broker: connects, subscribes, hands deliveries on; first step of the path."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-import structlog
-
 from bms_ingest.backoff import Backoff
 from bms_ingest.errors import BrokerError, BrokerRefused
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.session import Broker, Session
+from bms_ingest.log import get_logger
 from bms_ingest.metrics import Metrics
 from bms_ingest.models import Delivery
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class DeliverySink(Protocol):
@@ -96,8 +95,8 @@ class Subscriber:
         granted_qos = await session.subscribe(self._topic_filter)
         if granted_qos < 1:
             raise BrokerRefused(
-                f"the broker grants only QoS {granted_qos} for {self._topic_filter!r}: messages could be lost; "
-                "raise the maximum QoS of the broker's listener"
+                f"the broker grants only QoS {granted_qos} for {self._topic_filter!r}: messages could "
+                "be lost; raise the maximum QoS of the broker's listener"
             )
         self._report_connected(session)
         return session

@@ -1,8 +1,8 @@
-"""Writes one batch in one transaction: COPY to staging, merge, dirty log, quarantine; repeats until it is done.
+"""Writes one batch in one transaction: COPY to staging, merge, dirty log, quarantine; until it is done.
 
-COPY is all or nothing, and so is a batch: a row that PostgreSQL can never take (SQLSTATE classes 22 and 23) is
-found by halving the batch under savepoints and goes to quarantine, the others are stored. Everything else that
-can go wrong passes by itself or needs a person; either way the data is kept and tried again.
+COPY is all or nothing, and so is a batch: a row that PostgreSQL can never take (SQLSTATE classes 22 and 23)
+is found by halving the batch under savepoints and goes to quarantine, the others are stored. Everything else
+that can go wrong passes by itself or needs a person; either way the data is kept and tried again.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Protocol
 
 import asyncpg
-import structlog
 
 from bms_ingest.backoff import Backoff
 from bms_ingest.errors import BadRow, PartitionMissing, StoreError, StoreRefused
+from bms_ingest.ingest.decoder import MOST_READINGS
+from bms_ingest.ingest.elements import cut
 from bms_ingest.ingest.quarantine import Quarantine
+from bms_ingest.log import RateLimited, get_logger
 from bms_ingest.metrics import Metrics
-from bms_ingest.models import Batch, Committed, Delivery, Reading, Reason, Rejection
+from bms_ingest.models import Batch, Committed, Reading, Reason, Rejection
 from bms_ingest.sql import load_queries
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 STAGED_COLUMNS = ("ordinal", *Reading._fields)
+COMPLAINT_INTERVAL = timedelta(seconds=30)
 CAREFUL_FACTOR = 10
 """How much longer a batch may take that is written piece by piece."""
 
@@ -65,9 +68,17 @@ class Outcome:
 class Writer:
     """Stores batches, one at a time; never gives one up.
 
-    The database's connections need `prepare` run once each; `errors` turns library errors raised within a borrowed
-    connection into StoreError, which `connection()` does only on the way out. A commit whose answer never came counts as failed;
-    repeating it turns its rows into duplicates, which is what they are.
+    A commit whose answer never came counts as failed; repeating it turns its rows into duplicates, which is
+    what they are.
+
+    Args:
+        database: its connections need `prepare` run once each.
+        partitions: makes the month that a late reading needs.
+        errors: turns library errors raised within a borrowed connection into StoreError, which
+            `connection()` does only on the way out.
+        write_timeout_seconds: longest one attempt may take before its connection is given up.
+        backoff: delays after what passes by itself.
+        refused_backoff: delays after what needs a person.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class Writer:
         self._refused_backoff = refused_backoff or Backoff(1.0, 30.0)
         self._quarantine = Quarantine()
         self._queries = load_queries("ingest")
+        self._complaints = RateLimited(log, COMPLAINT_INTERVAL)
         self.trouble: str | None = None
         """Why the batch in hand is not stored yet; None when the last attempt succeeded."""
 
@@ -130,8 +142,8 @@ class Writer:
         self.trouble = str(error)
         self._metrics.write_failures.labels(type(error).__name__).inc()
         delay_seconds = backoff.next_seconds()
-        report = log.error if isinstance(error, StoreRefused) else log.warning
-        report(
+        complain = self._complaints.error if isinstance(error, StoreRefused) else self._complaints.warning
+        complain(
             "write_waits",
             error=str(error),
             sqlstate=error.sqlstate,
@@ -158,16 +170,18 @@ class Writer:
         store = self._store_carefully if careful else self._store
         # asyncpg's own timeouts do not bound a COPY whose backend was killed; this one ends the connection.
         with self._errors():
-            async with asyncio.timeout(limit_seconds), self._database.connection() as connection:
-                async with connection.transaction():
-                    outcome = await store(connection, rows) if rows else Outcome()
-                    rejections = [rejection for item in batch.decoded for rejection in item.rejections]
-                    rejections += self._reject(batch, outcome)
-                    await self._quarantine.add(connection, rejections)
-        present = [reading for ordinal, reading in rows if ordinal not in outcome.misfits] if outcome.misfits else None
+            async with (
+                asyncio.timeout(limit_seconds),
+                self._database.connection() as connection,
+                connection.transaction(),
+            ):
+                outcome = await store(connection, rows) if rows else Outcome()
+                rejections = [rejection for item in batch.decoded for rejection in item.rejections]
+                rejections += _rejections(batch, outcome)
+                await self._quarantine.add(connection, rejections)
         return Committed(
             batch=batch,
-            present=[reading for _, reading in rows] if present is None else present,
+            present=[reading for ordinal, reading in rows if ordinal not in outcome.misfits],
             stored=outcome.stored,
             duplicates=len(rows) - outcome.stored - len(outcome.misfits),
             quarantined=dict(Counter(rejection.reason for rejection in rejections)),
@@ -176,7 +190,9 @@ class Writer:
     async def _store(self, connection: asyncpg.Connection, rows: Sequence[Numbered]) -> Outcome:
         """Stage and merge; all of them or an error."""
         await connection.copy_records_to_table(
-            "staged_readings", records=[(ordinal, *reading) for ordinal, reading in rows], columns=STAGED_COLUMNS
+            "staged_readings",
+            records=[(ordinal, *reading) for ordinal, reading in rows],
+            columns=STAGED_COLUMNS,
         )
         stored = await connection.fetchval(self._queries["merge_staged"])
         if stored == len(rows):
@@ -198,34 +214,41 @@ class Writer:
         first = await self._store_carefully(connection, rows[:middle])
         return first.join(await self._store_carefully(connection, rows[middle:]))
 
-    def _reject(self, batch: Batch, outcome: Outcome) -> list[Rejection]:
-        """Find the payload of each misfit again."""
-        if not outcome.misfits:
-            return []
-        rejections = []
-        readings = batch.readings()
-        for ordinal, (delivery, position) in enumerate(batch.origins()):
-            if ordinal in outcome.misfits:
-                reason, detail = outcome.misfits[ordinal]
-                rejections.append(_rejection(delivery, position, readings[ordinal], reason, detail))
-        return rejections
+
+def _rejections(batch: Batch, outcome: Outcome) -> list[Rejection]:
+    """Find the bytes of each misfit again: the message, or its element of the message's array."""
+    if not outcome.misfits:
+        return []
+    rejections: list[Rejection] = []
+    ordinal = 0
+    for item in batch.decoded:
+        places = range(ordinal, ordinal + len(item.readings))
+        ordinal = places.stop
+        misfits = [place for place in places if place in outcome.misfits]
+        pieces = cut(item.delivery.payload, MOST_READINGS) if misfits and item.positions is not None else None
+        for place in misfits:
+            reason, detail = outcome.misfits[place]
+            position = None if item.positions is None else item.positions[place - places.start]
+            rejections.append(
+                Rejection(
+                    reason=reason,
+                    detail=detail,
+                    topic=item.delivery.topic,
+                    site_id=item.readings[place - places.start].site_id,
+                    payload=item.delivery.payload
+                    if pieces is None or position is None
+                    else pieces.elements[position],
+                    position=position,
+                    received_at=item.delivery.received_at,
+                )
+            )
+    return rejections
 
 
 def _explain(reason: Reason) -> tuple[Reason, str]:
     if reason is Reason.CONFLICT:
-        return reason, "another reading with this site and timestamp, but other values, is stored; the first one stands"
+        return (
+            reason,
+            "another reading with this site and timestamp, but other values, is stored; the first one stands",
+        )
     return reason, "no site with this id; add it with: bms-ingest sites add --id …"
-
-
-def _rejection(
-    delivery: Delivery, position: int | None, reading: Reading, reason: Reason, detail: str
-) -> Rejection:
-    return Rejection(
-        reason=reason,
-        detail=detail,
-        topic=delivery.topic,
-        site_id=reading.site_id,
-        payload=delivery.payload,
-        position=position,
-        received_at=delivery.received_at,
-    )

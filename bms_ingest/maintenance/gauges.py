@@ -1,4 +1,4 @@
-"""Reads from the database what no process can count by itself: open alerts, sites online, rollup lag, horizon."""
+"""Reads from the database what no process can count: open alerts, sites online, rollup lag, horizon."""
 
 from __future__ import annotations
 
@@ -43,10 +43,14 @@ class Gauges:
             StoreError: the database could not answer; the gauges keep their last values.
         """
         async with self._database.connection() as connection:
-            alerts = {row["severity"]: row["alerts"] for row in await connection.fetch(self._queries["open_alerts"])}
+            alerts = {
+                row["severity"]: row["alerts"] for row in await connection.fetch(self._queries["open_alerts"])
+            }
             for severity in SEVERITIES:
                 self._metrics.alerts_open.labels(severity).set(alerts.get(severity, 0))
             self._metrics.sites_online.set(await connection.fetchval(self._queries["sites_online"]))
-            self._metrics.rollup_lag_seconds.set(await connection.fetchval(self._queries["rollup_lag_seconds"]))
+            self._metrics.rollup_lag_seconds.set(
+                await connection.fetchval(self._queries["rollup_lag_seconds"])
+            )
         ahead = await self._partitions.horizon() - datetime.now(UTC)
         self._metrics.partition_horizon_days.set(round(ahead.total_seconds() / 86_400, 2))

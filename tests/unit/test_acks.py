@@ -35,7 +35,9 @@ class AcknowledgerMachine(RuleBasedStateMachine):
     @rule(count=strategies.integers(1, 5), qos0=strategies.booleans())
     def receive(self, count: int, qos0: bool) -> None:
         burst = [
-            delivery(0 if qos0 and index == 0 else len(self.everything) + index + 1, generation=self.generation)
+            delivery(
+                0 if qos0 and index == 0 else len(self.everything) + index + 1, generation=self.generation
+            )
             for index in range(count)
         ]
         self.acknowledger.track(burst)

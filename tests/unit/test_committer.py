@@ -97,7 +97,9 @@ async def test_mistake_in_an_observer_is_counted_and_does_not_stop_the_stream() 
     bench.batcher.drain()
     await bench.committer.run()
     assert len(bench.session.acknowledged) == 2
-    value = bench.metrics.registry.get_sample_value("bms_ingest_observer_failures_total", {"observer": "stage"})
+    value = bench.metrics.registry.get_sample_value(
+        "bms_ingest_observer_failures_total", {"observer": "stage"}
+    )
     assert value == 1
 
 
@@ -124,7 +126,7 @@ async def test_cancelled_committer_acknowledges_nothing_it_did_not_commit() -> N
         await asyncio.Event().wait()
         raise AssertionError
 
-    bench.stage.write = write  # type: ignore[method-assign]
+    bench.stage.write = write  # type: ignore[method-assign, assignment]
     await bench.feed(1)
     running = asyncio.create_task(bench.committer.run())
     await asyncio.wait_for(blocked.wait(), 5)
