@@ -23,6 +23,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_FILE = re.compile(r"(?:[\w.-]+/)*(?:[\w-]+\.(?:py|sql|md|conf|txt)|[\w.-]+/)")
 _METRIC = re.compile(r"\bbms_ingest_[a-z0-9_]+")
 _SUFFIX = re.compile(r"_(total|bucket|sum|count|created)$")
 _VARIABLE = re.compile(r"\bBMS_INGEST_[A-Z0-9_]+\b")
@@ -66,6 +67,14 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
         target for target in _LINK.findall(document.read_text(encoding="utf-8")) if "://" not in target
     ]
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_files_named_in_documents_exist(document: Path) -> None:
+    named = {word for word in code(document) if _FILE.fullmatch(word) and "NNNN" not in word}
+    places = (ROOT, ROOT / "bms_ingest", document.parent)
+    inside = {path.name for folder in ("bms_ingest", "tests") for path in (ROOT / folder).rglob("*.py")}
+    lost = {word for word in named if not any((place / word).exists() for place in places)}
+    assert lost - inside == set()
 
 
 def test_make_targets_named_in_documents_exist(document: Path) -> None:
