@@ -334,6 +334,7 @@ async def test_mistake_of_the_program_stays_what_it_is(open_database: Open) -> N
         (f"postgresql://bms:{SECRET}@no-such-host.invalid/bms", StoreUnavailable),
         (f"postgresql://bms:#{SECRET}@127.0.0.1/bms", StoreError),
         (f"postgresql://bms:/{SECRET}@127.0.0.1/bms", StoreError),
+        (f"postgresql://bms@127.0.0.1:{SECRET}/bms", StoreRefused),
         (f"mysql://bms:{SECRET}@127.0.0.1/bms", StoreRefused),
         (f"bms:{SECRET}@127.0.0.1", StoreRefused),
         (f"postgresql://bms:{SECRET}@127.0.0.1/bms?sslmode={SECRET}", StoreRefused),
