@@ -73,11 +73,11 @@ async def _doctor(settings: Settings, as_json: bool) -> bool:
 def _broker(settings: Settings) -> Examination:
     mqtt = settings.mqtt
     first_level = mqtt.telemetry_topic.partition("/")[0]
-    # Not the daemon's own group: what a member is dealt and does not store would be lost.
-    group = f"{mqtt.share_group}-doctor" if mqtt.share_group else None
     return BrokerExamination(
         BrokerProbe(mqtt, receive_maximum=WINDOW_MESSAGES, connect_timeout=CONNECT_TIMEOUT),
-        telemetry_filter=TopicTemplate(mqtt.telemetry_topic).filter(group),
+        telemetry_filter=TopicTemplate(mqtt.telemetry_topic).filter(),
+        # Not the daemon's own group: what a member is dealt and does not store would be lost.
+        share_group=f"{mqtt.share_group}-doctor" if mqtt.share_group else None,
         private_topic=f"{'bms' if '{' in first_level else first_level}/doctor",
         batch_rows=settings.batch.max_rows,
         receive_maximum=mqtt.receive_maximum,

@@ -44,9 +44,6 @@ class ProbeSession(Protocol):
     async def receive(self) -> list[Delivery]:
         """Wait for messages; nothing is acknowledged."""
 
-    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Send PUBACKs."""
-
     async def close(self) -> None:
         """Disconnect and keep the session at the broker."""
 
@@ -72,7 +69,8 @@ class BrokerExamination:
 
     Args:
         probe: a client of its own.
-        telemetry_filter: what the daemon subscribes to, outside its share group.
+        telemetry_filter: what the daemon subscribes to, without its share group.
+        share_group: a group that no daemon is in, when the daemon uses one.
         private_topic: below it a random level is added; nobody else may use it.
         batch_rows: most rows in a batch.
         receive_maximum: what the daemon grants.
@@ -84,13 +82,15 @@ class BrokerExamination:
         probe: Probe,
         *,
         telemetry_filter: str,
+        share_group: str | None,
         private_topic: str,
         batch_rows: int,
         receive_maximum: int,
         configured_protocol: str,
     ) -> None:
         self._probe = probe
-        self._telemetry_filter = telemetry_filter
+        self._share = f"$share/{share_group}/" if share_group else ""
+        self._telemetry_filter = self._share + telemetry_filter
         self._topic = f"{private_topic}/{secrets.token_hex(8)}"
         self._batch_rows = batch_rows
         self._receive_maximum = receive_maximum
@@ -104,7 +104,7 @@ class BrokerExamination:
     async def run(self, report: Report) -> None:
         """Connect, then listen to the sites and try the session side by side."""
         try:
-            session = await self._probe.connect()
+            session = await self._fresh_session()
         except BrokerError as error:
             report(judge_unreachable(error))
             return
@@ -120,6 +120,15 @@ class BrokerExamination:
             with contextlib.suppress(BrokerError, TimeoutError):
                 async with asyncio.timeout(FORGET_SECONDS):
                     await self._probe.forget(protocol)
+
+    async def _fresh_session(self) -> ProbeSession:
+        """Connect; what a killed doctor left is wiped, as it would count as in flight."""
+        session = await self._probe.connect()
+        if session.session_present:
+            await session.close()
+            await self._probe.forget(session.protocol)
+            session = await self._probe.connect()
+        return session
 
     async def _listen(self, protocol: str, report: Report) -> None:
         try:
@@ -157,6 +166,7 @@ class BrokerExamination:
                     arrived,
                     again.protocol,
                     topic=self._topic,
+                    shared=bool(self._share),
                     batch_rows=self._batch_rows,
                     receive_maximum=self._receive_maximum,
                 )
@@ -167,18 +177,16 @@ class BrokerExamination:
     async def _subscribe_privately(self, session: ProbeSession) -> None:
         # Refused by an ACL: the session can be tried all the same; `judge_window` says why nothing comes.
         with contextlib.suppress(BrokerRefused):
-            await session.subscribe(self._topic)
+            await session.subscribe(self._share + self._topic)
 
     async def _arrivals(self, session: ProbeSession) -> int:
-        """Count what comes while nothing is acknowledged; what an earlier probe left is cleared away."""
+        """Count what comes while nothing is acknowledged."""
         arrived = 0
         patience_seconds = FIRST_ARRIVAL_SECONDS
         with contextlib.suppress(TimeoutError, BrokerError):
             while True:
                 async with asyncio.timeout(patience_seconds):
-                    deliveries = await session.receive()
-                session.acknowledge([delivery for delivery in deliveries if delivery.topic != self._topic])
-                arrived += sum(delivery.topic == self._topic for delivery in deliveries)
+                    arrived += len(await session.receive())
                 patience_seconds = QUIET_SECONDS
         return arrived
 
@@ -257,14 +265,21 @@ def judge_session(session_present: bool) -> Result:
     )
 
 
-def judge_window(arrived: int, protocol: str, *, topic: str, batch_rows: int, receive_maximum: int) -> Result:
+def judge_window(
+    arrived: int, protocol: str, *, topic: str, shared: bool, batch_rows: int, receive_maximum: int
+) -> Result:
     """A batch holds no more messages than the broker sends before it wants acknowledgements."""
     sent = WINDOW_MESSAGES + EXTRA_MESSAGES
     if arrived == 0:
+        advice = (
+            "if an access list forbids it, allow our user to read and write the topics above its last level"
+        )
+        if shared:
+            advice += "; if none does, the broker has no shared subscriptions: unset mqtt.share_group"
         return warn(
             "in flight",
             f"could not be tried: nothing that was published to {topic} came back",
-            "if an access list forbids it, allow our user to read and write the topics above that last level",
+            advice,
         )
     if protocol == "5":
         if arrived > WINDOW_MESSAGES:

@@ -36,7 +36,7 @@ class Seen:
     """Samples of /metrics, with their labels as Prometheus writes them."""
 
 
-class NoDaemon(Exception):  # noqa: N818 - no mistake of anybody
+class NoDaemonError(Exception):
     """Nothing listens where the daemon would."""
 
 
@@ -79,7 +79,7 @@ class DaemonExamination:
             report(
                 judge_client_id(before, await asyncio.to_thread(self._look), self._between_samples_seconds)
             )
-        except NoDaemon:
+        except NoDaemonError:
             report(skip("daemon", f"none answers on {self._place}"))
         except StrangeAnswerError as error:
             report(
@@ -110,7 +110,7 @@ class DaemonExamination:
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
                 raise StrangeAnswerError(f"no connection in {REQUEST_TIMEOUT_SECONDS:g} s") from None
-            raise NoDaemon from None
+            raise NoDaemonError from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise StrangeAnswerError(f"{page}: {type(error).__name__}") from None
 

@@ -18,6 +18,7 @@ OLDEST_VERSION, NEWEST_VERSION = 15, 18
 HORIZON_WANTED = timedelta(days=30)
 HORIZON_NEEDED = timedelta(days=7)
 CLOCK_TOLERANCE = timedelta(seconds=2)
+UNREADABLE = "run bms-ingest migrate, and let this role read our tables"
 WRITER_NAME = "bms-ingest writer"
 """`application_name` of the connection over which a daemon writes its batches."""
 
@@ -78,15 +79,23 @@ class DatabaseExamination:
         schema: its migrations.
         partitions: its partitions.
         share_group: of the daemon's subscription.
+        answer_seconds: how long the server may take to let us in and answer.
     """
 
     def __init__(
-        self, database: Database, schema: Schema, partitions: Partitions, *, share_group: str | None
+        self,
+        database: Database,
+        schema: Schema,
+        partitions: Partitions,
+        *,
+        share_group: str | None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._database = database
         self._schema = schema
         self._partitions = partitions
         self._share_group = share_group
+        self._answer_seconds = answer_seconds
         self._queries = load_queries("doctor")
 
     @property
@@ -97,10 +106,10 @@ class DatabaseExamination:
     async def run(self, report: Report) -> None:
         """Look at one thing after the other; without a server or a schema the rest is pointless."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 server = await self._identify()
         except TimeoutError:
-            report(judge_silence(ANSWER_SECONDS))
+            report(judge_silence(self._answer_seconds))
             return
         except StoreError as error:
             report(judge_unreachable(error))
@@ -109,23 +118,27 @@ class DatabaseExamination:
         report(judge_clock(server))
         try:
             status = await self._schema.status()
-            report(judge_schema(status))
-            if not status.applied:
-                return
-            async with self._database.connection() as connection:
-                missing = await connection.fetch(self._queries["missing_privileges"])
-                unmakeable = await connection.fetch(self._queries["missing_partition_privileges"])
-                writers = await connection.fetchval(self._queries["count_writers"], WRITER_NAME)
-            report(
-                judge_privileges(
-                    server.role, [row["missing"] for row in missing], [r["missing"] for r in unmakeable]
-                )
-            )
-            now = datetime.now(UTC)
-            report(judge_horizon(await self._partitions.horizon(now) - now))
-            report(judge_writers(writers, self._share_group))
         except BmsIngestError as error:
-            report(fail("schema", f"cannot be read: {error}", "run: bms-ingest migrate"))
+            report(fail("schema", f"cannot be read: {error}", UNREADABLE))
+            return
+        report(judge_schema(status))
+        if not status.applied:
+            return
+        try:
+            await self._look_at_tables(server.role, report)
+        except StoreError as error:
+            report(fail("privileges", f"cannot be read: {error}", UNREADABLE))
+
+    async def _look_at_tables(self, role: str, report: Report) -> None:
+        async with self._database.connection() as connection:
+            missing = await connection.fetch(self._queries["missing_privileges"])
+            unmakeable = await connection.fetch(self._queries["missing_partition_privileges"])
+            writers = await connection.fetchval(self._queries["count_writers"], WRITER_NAME)
+        now = datetime.now(UTC)
+        horizon = await self._partitions.horizon(now)
+        report(judge_privileges(role, [lack for (lack,) in missing], [lack for (lack,) in unmakeable]))
+        report(judge_horizon(horizon - now))
+        report(judge_writers(writers, self._share_group))
 
     async def _identify(self) -> Server:
         async with self._database.connection() as connection:

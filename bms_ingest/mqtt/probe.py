@@ -22,7 +22,7 @@ from typing import Any
 import aiomqtt
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from bms_ingest.errors import BrokerUnavailable
+from bms_ingest.errors import BrokerRefused, BrokerUnavailable
 from bms_ingest.mqtt.aiomqtt_session import AiomqttSession
 from bms_ingest.mqtt.broker import MqttBroker, _tls_context
 from bms_ingest.mqtt.reason_codes import FAILURE, subscribe_error
@@ -136,6 +136,8 @@ class BrokerProbe:
                 yield client
         except aiomqtt.MqttError as error:
             raise BrokerUnavailable(f"the connection was lost: {error}") from error
+        except ValueError as error:
+            raise BrokerRefused(f"that cannot be asked of a broker: {error}") from error
 
 
 async def _subscribe(client: aiomqtt.Client, protocol: str, topic_filter: str) -> int:
