@@ -25,10 +25,15 @@ from bms_ingest.errors import BmsIngestError
 
 START_TIMEOUT_SECONDS = 30.0
 UNPRIVILEGED_USER = "nobody"
-REPLACED_OPTIONS = frozenset(
-    ("listener", "port", "bind_address", "persistence_location", "log_dest", "pid_file", "user")
-)
-"""What a given mosquitto.conf says about the machine, and this broker says for itself."""
+_LISTENER = ("listener", "port", "bind_address", "bind_interface", "protocol", "mount_point", "http_dir")
+_SOCKET = ("socket_domain", "require_certificate", "use_identity_as_username", "use_subject_as_username")
+_KEYS = ("cafile", "capath", "certfile", "keyfile", "crlfile", "dhparamfile", "psk_file", "psk_hint")
+_CIPHERS = ("ciphers", "ciphers_tls1.3", "tls_version", "tls_engine")
+_MACHINE = ("persistence_location", "log_dest", "pid_file", "user", "include_dir")
+REPLACED_OPTIONS = frozenset((*_LISTENER, *_SOCKET, *_KEYS, *_CIPHERS, *_MACHINE))
+"""What a given mosquitto.conf says about its listeners and its machine; an embedded broker has its own."""
+LOCK_OPTIONS = frozenset(("allow_anonymous", "password_file", "acl_file", "plugin", "auth_plugin"))
+"""What decides who may come in, in a mosquitto.conf."""
 
 BrokerKind = Literal["mosquitto", "nats"]
 
@@ -222,6 +227,7 @@ class EmbeddedBroker:
         configuration: for mosquitto, the file to start from (the repository's `mosquitto.conf`); its
             listeners and paths are replaced by this broker's own. A minimal one when None.
         redelivery_seconds: that time of NATS, which counts from the last delivery.
+        open_to_all: for mosquitto, ask nobody for a password, whatever the configuration says.
     """
 
     def __init__(
@@ -231,10 +237,12 @@ class EmbeddedBroker:
         kind: BrokerKind | None = None,
         configuration: Path | None = None,
         redelivery_seconds: int = 30,
+        open_to_all: bool = False,
     ) -> None:
         self.directory = directory
         self.kind: BrokerKind = kind or ("mosquitto" if mosquitto_path() else "nats")
         self._configuration = configuration
+        self._replaced = REPLACED_OPTIONS | (LOCK_OPTIONS if open_to_all else frozenset())
         self._redelivery_seconds = redelivery_seconds
         directory.mkdir(parents=True, exist_ok=True)
         if unprivileged():
@@ -289,7 +297,7 @@ class EmbeddedBroker:
         if self._configuration is not None:
             for line in self._configuration.read_text().splitlines():
                 words = line.split()
-                if words and not words[0].startswith("#") and words[0] not in REPLACED_OPTIONS:
+                if words and not words[0].startswith("#") and words[0] not in self._replaced:
                     kept.append(line)
         else:
             kept = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from bms_ingest.demo.stream import FleetStream, Outgoing
 
 _SHORTEST_SLEEP_SECONDS = 0.005
+"""Messages of the past may leave this much early, several at a time; live ones never do."""
 
 
 def start_of_history(now: datetime, history: timedelta) -> datetime:
@@ -44,7 +46,7 @@ async def paced(
         due = stream.next_due
         leaves = max(begun + (due - start) / speed_up, due)
         delay = max((leaves - datetime.now(UTC)).total_seconds(), free_at - time.monotonic())
-        if delay > _SHORTEST_SLEEP_SECONDS:
+        if delay > (_SHORTEST_SLEEP_SECONDS if leaves > due else 0.0):
             await _sleep(delay, stop)
             continue
         for message in stream.step(datetime.now(UTC), live_interval):
@@ -54,8 +56,6 @@ async def paced(
 
 
 async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-    except TimeoutError:
-        pass

@@ -106,7 +106,10 @@ class Stage:
             EmbeddedServerError: it is not installed or did not come up.
         """
         self._broker = EmbeddedBroker(
-            self.directory / "broker", kind=self._wanted_broker, configuration=repository_mosquitto_conf()
+            self.directory / "broker",
+            kind=self._wanted_broker,
+            configuration=repository_mosquitto_conf(),
+            open_to_all=True,
         )
         self._broker.start()
 
