@@ -57,8 +57,7 @@ _WORDS = {
 }
 
 _CONNECT_ADVICE = {
-    0x85: "set another mqtt.client_id; mosquitto also says this on MQTT 3.1.1 when mqtt.keepalive is above "
-    "its max_keepalive",
+    0x85: "set another mqtt.client_id; letters, digits and - are safe everywhere",
     0x86: "check the user and the password in mqtt.url or mqtt.password_file",
     0x87: "check the user and the password, or let the broker admit this user and client id",
     0x8A: "the broker's administrator must lift the ban",
