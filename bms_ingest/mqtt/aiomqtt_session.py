@@ -269,15 +269,14 @@ async def _connect(
     if error is not None:
         close_orphans(error)
         raise _network_error(error, place) from error
+    if connack is not None:
+        # Should the connection have ended since, `receive` says so after what came before.
+        return connack.session_present
     if link.ended.done():
-        if connack is None:
-            raise ClosedWithoutAnswer(
-                f"{place} ended the connection instead of accepting MQTT {protocol}: {link.ended.result()}"
-            )
-        raise BrokerUnavailable(link.ended.result())
-    if connack is None:
-        raise BrokerUnavailable(f"{place} did not answer within {timeout_seconds:g} s")
-    return connack.session_present
+        raise ClosedWithoutAnswer(
+            f"{place} ended the connection instead of accepting MQTT {protocol}: {link.ended.result()}"
+        )
+    raise BrokerUnavailable(f"{place} did not answer within {timeout_seconds:g} s")
 
 
 async def _settle(future: asyncio.Future[Any]) -> None:

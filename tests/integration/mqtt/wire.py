@@ -140,11 +140,17 @@ class ScriptedBroker(Server):
         await writer.drain()
 
 
+async def until_gone(reader: asyncio.StreamReader) -> None:
+    """Read until the client says DISCONNECT or closes."""
+    while (await read_packet(reader))[0].type != DISCONNECT:
+        pass
+
+
 def answer(packet: bytes) -> Script:
     """A script that sends one packet and waits for the client to go."""
 
     async def script(_: Packet, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(packet)
-        await reader.read()
+        await until_gone(reader)
 
     return script
