@@ -119,7 +119,7 @@ async def nothing_leaks() -> AsyncIterator[None]:
     await until(lambda: not asyncio.all_tasks() - tasks - {asyncio.current_task()}, "all tasks ended")
     await until(lambda: open_sockets() <= sockets, "all sockets closed")
     # An error that nobody looked at is reported when its future goes.
-    gc.collect()
+    gc.collect(1)
 
 
 @pytest_asyncio.fixture

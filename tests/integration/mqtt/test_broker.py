@@ -273,6 +273,7 @@ async def test_many_failures_leave_nothing_behind(unused_port: int, stack: Async
                 await MqttBroker(settings(url, connect_timeout=0.1)).connect(1)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_keep_alive_notices_a_dead_network(mosquitto: EmbeddedBroker) -> None:
     async with WireTap(mosquitto.port) as tap:
         session = await MqttBroker(settings(tap.url, keepalive=1, connect_timeout=0.5)).connect(1)

@@ -132,6 +132,7 @@ async def test_pubacks_leave_in_the_order_given(peer: Peer, stack: AsyncExitStac
     assert await ids_acknowledged(tap, 4) == [one.packet_id for one in (a, c, b, d)]
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_stale_delivery_is_refused_and_deletes_nothing(redelivering_peer: Peer) -> None:
     session = await redelivering_peer.subscribe()
     published = await publish(redelivering_peer, 3)
@@ -247,9 +248,11 @@ async def test_what_was_received_is_returned_before_the_loss_is_told(
         await session.receive()
 
 
-async def test_messages_survive_a_crash_of_the_broker(peer: Peer) -> None:
+async def test_messages_survive_a_restart_of_the_broker(peer: Peer) -> None:
     if peer.server.kind == "nats":
-        pytest.skip("a killed NATS server may lose what it had not synced; mosquitto is ended in good order")
+        pytest.skip(
+            "NATS redelivers after a time, not on reconnect; what it keeps over a restart is not tested"
+        )
     session = await peer.subscribe()
     published = await publish(peer, 5)
     await receive_count(session, 5)
@@ -290,9 +293,10 @@ async def test_close_on_a_broken_connection_is_quiet(peer: Peer) -> None:
     await session.close()
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_close_does_not_hang_on_a_dead_network(peer: Peer, stack: AsyncExitStack) -> None:
     tap = await stack.enter_async_context(WireTap(peer.server.port))
-    session = await peer.subscribe(url=tap.url, connect_timeout=0.8)
+    session = await peer.subscribe(url=tap.url, connect_timeout=0.5)
     tap.stall()
     # Enough to fill the buffers on the way, so that DISCONNECT cannot leave.
     asking = [asyncio.ensure_future(session.subscribe("d/" * 30_000)) for _ in range(200)]
@@ -300,11 +304,12 @@ async def test_close_does_not_hang_on_a_dead_network(peer: Peer, stack: AsyncExi
         await asyncio.sleep(0)
     started = time.monotonic()
     await session.close()
-    assert 0.7 <= time.monotonic() - started < 5
+    assert 0.4 <= time.monotonic() - started < 5
     ends = await asyncio.gather(*asking, return_exceptions=True)
     assert all(isinstance(end, BrokerUnavailable) for end in ends)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_close_does_not_wait_for_a_broker_that_keeps_the_connection(
     peer: Peer, stack: AsyncExitStack
 ) -> None:
