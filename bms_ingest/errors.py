@@ -24,7 +24,7 @@ class BrokerUnavailable(BrokerError):
 
 
 class BrokerRefused(BrokerError):
-    """The broker answered and said no: credentials, client id, an ACL. Somebody must act; keep trying slowly."""
+    """The broker answered and said no (credentials, client id, ACL): somebody must act; keep trying."""
 
 
 class ProtocolUnsupported(BrokerError):
@@ -47,7 +47,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """A person must act (credentials, privileges, missing table, full disk): keep the data, try slowly, complain."""
+    """A person must act (credentials, privileges, missing table, full disk): keep the data, try slowly."""
 
 
 class PartitionMissing(StoreError):

@@ -98,7 +98,8 @@ class Sites:
         """Add a site, and its organization when that is new, in one transaction.
 
         Raises:
-            SiteNotAddedError: the id is taken, or the organization's name is ambiguous or has no letters or digits.
+            SiteNotAddedError: the id is taken, or the organization's name is ambiguous or holds nothing
+                that a slug could be made of.
             BadRow: a value is not possible, such as a latitude of 91.
         """
         async with self._database.connection() as connection, connection.transaction():
@@ -161,6 +162,6 @@ class Sites:
 
 
 def slug_of(name: str) -> str:
-    """Return a name as `organizations.slug` asks: lower case ASCII, single hyphens; empty if nothing is left."""
+    """Return a name as `organizations.slug` asks: lower case ASCII, hyphens; empty if nothing is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

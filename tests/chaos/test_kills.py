@@ -53,6 +53,7 @@ async def _all_found(publishers: Publishers, dsn: str, daemon: DaemonProcess) ->
 @pytest.mark.timeout(300)
 async def test_daemon_killed_ten_times_under_load_loses_nothing_and_stores_nothing_twice(
     database_dsn: str,
+    connection: asyncpg.Connection,
     make_site: MakeSite,
     broker: EmbeddedBroker,
     make_daemon: Callable[..., DaemonProcess],
@@ -64,9 +65,16 @@ async def test_daemon_killed_ten_times_under_load_loses_nothing_and_stores_nothi
     await daemon.ready()
 
     async def kill_again_and_again() -> None:
-        for _ in range(KILLS):
+        for number in range(KILLS):
             await asyncio.sleep(chance.uniform(0.05, 1.0))
-            await daemon.kill()
+            if number % 2:
+                await daemon.kill()
+            else:
+                # A lock holds the writer in the middle of a batch, where an early PUBACK would cost messages.
+                async with connection.transaction():
+                    await connection.execute("LOCK TABLE telemetry_readings")
+                    await eventually(lambda: daemon.ledger()["pending"] > 0, why=daemon.tail())
+                    await daemon.kill()
             daemon.start()
             await daemon.ready()
 
