@@ -250,7 +250,7 @@ def judge_horizon(ahead: timedelta) -> Result:
 def judge_writers(writers: int, share_group: str | None) -> Result:
     """Several daemons on one database must share a subscription."""
     if writers == 0:
-        return skip("writers", "no daemon is connected to this database")
+        return skip("writers", "no daemon holds a connection for writing to this database")
     if writers > 1 and share_group is None:
         return warn(
             "writers",
@@ -258,4 +258,4 @@ def judge_writers(writers: int, share_group: str | None) -> Result:
             "with one client id they throw each other out, with several each gets every message: set "
             "mqtt.share_group, and another mqtt.client_id for each, or stop all but one",
         )
-    return ok("writers", f"{writers} connected to this database")
+    return ok("writers", f"{writers} daemon{'s' if writers > 1 else ''} with a connection for writing")

@@ -148,12 +148,16 @@ async def test_a_refused_subscription_fails_and_the_session_is_tried_all_the_sam
     assert results["in flight"].status is Status.OK
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 @pytest.mark.parametrize(("qos", "status"), [(0, Status.WARN), (1, Status.OK)])
-async def test_publishers_at_qos_0_are_heard(mosquitto: EmbeddedBroker, qos: int, status: Status) -> None:
+async def test_publishers_at_qos_0_are_heard(
+    mosquitto: EmbeddedBroker, protocol: str, qos: int, status: Status
+) -> None:
     async with Publisher(mosquitto.url) as publisher:
         # Retained from long ago, at a QoS that says nothing about today.
         await publisher.publish(TOPIC, b"{}", 0, retain=True)
-        examining = asyncio.create_task(examined(examination(settings_of(mosquitto.url))))
+        settings = settings_of(mosquitto.url, protocol=protocol)
+        examining = asyncio.create_task(examined(examination(settings)))
         while not examining.done():
             await publisher.publish(TOPIC, b"{}", qos)
             await asyncio.wait((examining,), timeout=0.02)

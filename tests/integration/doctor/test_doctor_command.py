@@ -72,3 +72,19 @@ def test_a_schema_that_is_missing_is_1(
     assert finished.code == 1
     assert "fail  schema " in finished.text
     assert "-> run: bms-ingest migrate" in finished.text
+
+
+def test_the_share_group_of_the_daemon_is_not_joined(
+    bms_ingest: BmsIngest, database_dsn: str, mosquitto: EmbeddedBroker
+) -> None:
+    finished = bms_ingest(
+        "doctor",
+        "--json",
+        DATABASE__DSN=database_dsn,
+        MQTT__URL=mosquitto.url,
+        MQTT__SHARE_GROUP="fleet",
+        HTTP__PORT=str(free_port()),
+    )
+    assert finished.code == 0
+    (subscription,) = [line for line in finished.json() if line["check"] == "subscription"]
+    assert subscription["found"].startswith("$share/fleet-doctor/bms/sites/+/telemetry is granted")

@@ -73,8 +73,8 @@ async def test_not_even_a_clean_up_that_hangs_stretches_the_deadline() -> None:
                 continue
 
     results = await examine([Scripted(["it"], stubborn)], deadline_seconds=0.05, cleanup_seconds=0.05)
-    assert [(result.check, result.status) for result in results] == [("it", Status.FAIL)]
     release.set()
+    assert [(result.check, result.status) for result in results] == [("it", Status.FAIL)]
 
 
 async def test_a_broken_check_is_a_failure_that_names_the_error() -> None:
