@@ -6,6 +6,7 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ _ENCODING_ERRORS = (ValueError, TypeError, OverflowError, struct.error)
 """What asyncpg raises in COPY for a Python value that it cannot send as the column's type; with the arguments
 of a statement it raises DataError, which has SQLSTATE 22000."""
 
+_ARGUMENT = re.compile(r"^(invalid input for query argument \$\d+): .* (\(.*\))$")
+"""asyncpg's DataError quotes the whole argument before the reason; for COPY and arrays that is a payload."""
+
 _MISCONFIGURED = (
     asyncpg.ClientConfigurationError,
     asyncpg.UnsupportedClientFeatureError,
@@ -66,7 +70,7 @@ def translate(error: BaseException) -> StoreError:
         return error
     if isinstance(error, asyncpg.PostgresError):
         return _translate_server_error(error)
-    message = _one_line(error)
+    message = _one_line(str(error), error)
     # Before InterfaceError and ValueError, whose children these are.
     if isinstance(error, _MISCONFIGURED):
         return StoreRefused(message)
@@ -107,9 +111,13 @@ def _translate_server_error(error: asyncpg.PostgresError) -> StoreError:
         kind = BadRow
     else:
         kind = StoreRefused
-    return kind(_one_line(error), sqlstate=code or None)
+    text = str(error)
+    if kind in (BadRow, PartitionMissing) and error.detail:
+        # "Failing row contains (…)": the values of a reading belong into no log.
+        text = text.replace(f"DETAIL:  {error.detail}", "")
+    return kind(_one_line(text, error), sqlstate=code or None)
 
 
-def _one_line(error: BaseException) -> str:
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return text or type(error).__name__
+def _one_line(text: str, error: BaseException) -> str:
+    text = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    return _ARGUMENT.sub(r"\1 \2", text) or type(error).__name__

@@ -100,9 +100,23 @@ def test_what_does_not_pass_by_itself_calls_a_person(error: Exception) -> None:
 
 
 def test_message_is_one_line_with_detail_and_hint() -> None:
-    error = translate(server_error("23505", "duplicate key", detail="Key (a)=(1) exists.", hint="Do not."))
-    assert str(error) == "duplicate key; DETAIL:  Key (a)=(1) exists.; HINT:  Do not."
+    error = translate(
+        server_error("53100", "could not extend file", detail="Wrote 0 bytes.", hint="Free some.")
+    )
+    assert str(error) == "could not extend file; DETAIL:  Wrote 0 bytes.; HINT:  Free some."
     assert str(translate(TimeoutError())) == "TimeoutError"
+
+
+def test_message_of_a_bad_row_does_not_repeat_the_row() -> None:
+    error = translate(
+        server_error("23514", "violates check", detail="Failing row contains (1, 666).", hint="Do.")
+    )
+    assert str(error) == "violates check; HINT:  Do."
+    error = translate(
+        asyncpg.DataError("invalid input for query argument $2: [b'payload', 1] (expected str, got int)")
+    )
+    assert type(error) is BadRow
+    assert str(error) == "invalid input for query argument $2 (expected str, got int)"
 
 
 def test_our_own_error_stays_itself() -> None:
