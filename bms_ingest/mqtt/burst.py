@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import aiomqtt
 
 from bms_ingest.models import Delivery
+from bms_ingest.mqtt.publish_packet import Publish
 
 
 class BurstQueue(asyncio.Queue[aiomqtt.Message]):
@@ -35,21 +36,20 @@ class BurstQueue(asyncio.Queue[aiomqtt.Message]):
 
     def put_nowait(self, message: aiomqtt.Message) -> None:
         """Append one message; called by aiomqtt in the loop's thread."""
+        self.put_publish(
+            Publish(
+                message.topic.value, bytes(message.payload), message.qos, bool(message.retain), message.mid
+            )
+        )
+
+    def put_publish(self, publish: Publish) -> None:
+        """Append one message; in the loop's thread."""
         arrival = self._arrival
         if arrival is None:
             arrival = self._arrival = (datetime.now(UTC), time.monotonic())
-        payload = bytes(message.payload)
+        topic, payload, qos, retain, packet_id = publish
         self._deliveries.append(
-            Delivery(
-                message.topic.value,
-                payload,
-                message.qos,
-                message.retain,
-                message.mid,
-                self._generation,
-                arrival[0],
-                arrival[1],
-            )
+            Delivery(topic, payload, qos, retain, packet_id, self._generation, arrival[0], arrival[1])
         )
         self.payload_bytes += len(payload)
         self.received += 1

@@ -20,12 +20,13 @@ from typing import Any
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.client import ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bms_ingest.models import Delivery
 from bms_ingest.mqtt.burst import BurstQueue
+from bms_ingest.mqtt.publish_packet import MalformedPublishError, parse_publish
 from bms_ingest.mqtt.reason_codes import FAILURE, KEEP_ALIVE_TIMEOUT, PROTOCOL_ERROR, disconnect_reason
 
 PACKETS_PER_TURN = 256
@@ -35,6 +36,8 @@ HOUSEKEEPING_SECONDS = 1.0
 LINGER_SECONDS = 2.0
 """How long the broker may take to end the connection after DISCONNECT."""
 LINGER_READ_BYTES = 65_536
+QOS_2 = 0x04
+"""Bit in the first byte of a PUBLISH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class PahoLink:
         """Done when the connection is no more, with the reason as a sentence."""
 
         paho = self._paho = client._client  # noqa: SLF001 - no public way to the client inside
+        self._has_properties = paho.protocol == MQTTProtocolVersion.MQTTv5
         paho.manual_ack_set(True)
         paho.connect_timeout = connect_timeout_seconds
         self._tell_aiomqtt = paho.on_connect
@@ -104,6 +108,8 @@ class PahoLink:
         paho.on_socket_close = self._on_socket_close
         paho.on_socket_register_write = self._on_socket_register_write
         paho.on_socket_unregister_write = self._on_socket_unregister_write
+        self._handle_exactly_once = paho._handle_publish  # noqa: SLF001 - the decoder can only be replaced
+        paho._handle_publish = self._handle_publish  # type: ignore[method-assign]  # noqa: SLF001
 
     @property
     def alive(self) -> bool:
@@ -161,6 +167,7 @@ class PahoLink:
         paho.on_connect = paho.on_disconnect = paho.on_message = None
         paho.on_subscribe = paho.on_unsubscribe = paho.on_publish = None
         paho.on_socket_open = paho.on_socket_close = None
+        vars(paho).pop("_handle_publish", None)
         paho.on_socket_register_write = paho.on_socket_unregister_write = None
 
     def _end(self, reason: str) -> None:
@@ -206,6 +213,20 @@ class PahoLink:
             "the broker closed the connection without a word; if that repeats, look for another client with "
             f"our client id {self._client_id!r}"
         )
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        packet = self._paho._in_packet  # noqa: SLF001 - as above
+        first_byte = packet["command"]
+        if first_byte & QOS_2:
+            # Not what we subscribe to: left to paho, which knows the four steps of it.
+            return self._handle_exactly_once()
+        try:
+            publish = parse_publish(first_byte, packet["packet"], properties=self._has_properties)
+        except MalformedPublishError as error:
+            self._logger.last_error = str(error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self._burst.put_publish(publish)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on_socket_open(self, _paho: PahoClient, _userdata: Any, sock: Any) -> None:
         self._loop.call_soon_threadsafe(self._attach, sock)
