@@ -35,7 +35,7 @@ class ClosedWithoutAnswer(BrokerUnavailable):
 class AiomqttSession:
     """One live connection of a persistent session; made by `open_session`, finished when it ends.
 
-    Nothing is acknowledged but by `acknowledge`. While more than `read_buffer_bytes` of payload wait to be
+    Nothing is acknowledged but by `acknowledge`. While more than `read_buffer_bytes` wait to be
     received, nothing is read from the socket, pings included: if that lasts longer than the keep-alive, the
     connection may end, which costs a reconnect and loses nothing. A limit told to the broker (Maximum Packet
     Size) would not do: it silently drops larger messages [MQTT-3.1.2-25].
@@ -84,8 +84,8 @@ class AiomqttSession:
 
     @property
     def waiting_bytes(self) -> int:
-        """Payload bytes that arrived and were not received yet."""
-        return self._burst.payload_bytes
+        """Memory of what arrived and was not received yet, about."""
+        return self._burst.waiting_bytes
 
     async def subscribe(self, topic_filter: str) -> int:
         """Subscribe at QoS 1 and return the granted QoS.

@@ -11,12 +11,15 @@ import aiomqtt
 from bms_ingest.models import Delivery
 from bms_ingest.mqtt.publish_packet import Publish
 
+MESSAGE_BYTES = 256
+"""What a waiting message takes beside its payload and topic; else empty ones would count for nothing."""
+
 
 class BurstQueue(asyncio.Queue[aiomqtt.Message]):
     """The queue that aiomqtt puts messages into; they leave as deliveries, all at once.
 
     aiomqtt's own iterator costs a task per message and swallows a message when it is cancelled. Nothing is
-    ever discarded here: the session stops reading when `payload_bytes` grows too large.
+    ever discarded here: the session stops reading when `waiting_bytes` grows too large.
     """
 
     def __init__(self, generation: int) -> None:
@@ -25,8 +28,8 @@ class BurstQueue(asyncio.Queue[aiomqtt.Message]):
         self._deliveries: list[Delivery] = []
         self._arrival: tuple[datetime, float] | None = None
         self._stirred = asyncio.Event()
-        self.payload_bytes = 0
-        """Payload that waits to be taken."""
+        self.waiting_bytes = 0
+        """Memory of what waits to be taken, about."""
         self.received = 0
         """Messages since the beginning."""
 
@@ -51,14 +54,14 @@ class BurstQueue(asyncio.Queue[aiomqtt.Message]):
         self._deliveries.append(
             Delivery(topic, payload, qos, retain, packet_id, self._generation, arrival[0], arrival[1])
         )
-        self.payload_bytes += len(payload)
+        self.waiting_bytes += MESSAGE_BYTES + len(topic) + len(payload)
         self.received += 1
         self._stirred.set()
 
     def take(self) -> list[Delivery]:
         """Return everything that waits, in receive order, and start anew; empty when nothing waits."""
         taken, self._deliveries = self._deliveries, []
-        self.payload_bytes = 0
+        self.waiting_bytes = 0
         self._stirred.clear()
         return taken
 

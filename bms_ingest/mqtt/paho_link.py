@@ -125,7 +125,7 @@ class PahoLink:
 
     def resume(self) -> None:
         """Read on when less than half of the buffer waits."""
-        if self._paused and self._burst.payload_bytes < self._read_buffer_bytes / 2:
+        if self._paused and self._burst.waiting_bytes < self._read_buffer_bytes / 2:
             self._paused = False
             if self._socket is not None:
                 self._loop.add_reader(self._descriptor, self._read)
@@ -275,7 +275,7 @@ class PahoLink:
                 before = burst.received
                 if paho.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     return
-                if burst.payload_bytes > self._read_buffer_bytes:
+                if burst.waiting_bytes > self._read_buffer_bytes:
                     self._pause()
                 elif burst.received == before and not self._holds_decrypted():
                     return

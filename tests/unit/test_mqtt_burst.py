@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_ingest.mqtt.burst import BurstQueue
+from bms_ingest.mqtt.burst import MESSAGE_BYTES, BurstQueue
 
 
 def message(payload: bytes, packet_id: int = 1) -> aiomqtt.Message:
@@ -44,12 +44,12 @@ def test_takes_return_what_was_put_in_order_and_nothing_twice(steps: list[bytes 
         for step in steps:
             if step is None:
                 taken += queue.take()
-                assert queue.payload_bytes == 0
+                assert queue.waiting_bytes == 0
             else:
                 queue.put_nowait(message(step))
-        waiting = queue.payload_bytes
+        waiting = queue.waiting_bytes
         rest = queue.take()
-        assert waiting == sum(len(delivery.payload) for delivery in rest)
+        assert waiting == sum(MESSAGE_BYTES + len(one.topic) + len(one.payload) for one in rest)
         assert [one.payload for one in taken + rest] == [step for step in steps if step is not None]
 
     asyncio.run(play())

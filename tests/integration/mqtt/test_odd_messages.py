@@ -1,8 +1,9 @@
-"""A message that the standard allows and few send must not end the connection: it would come again."""
+"""Messages that the standard allows and few send: they end no connection, and they fill no memory."""
 
 from __future__ import annotations
 
 import struct
+from contextlib import AsyncExitStack
 from typing import Literal
 
 import aiomqtt
@@ -13,10 +14,12 @@ from pydantic import SecretStr
 
 from bms_ingest.demo.embedded import EmbeddedBroker
 from bms_ingest.errors import BrokerUnavailable
+from bms_ingest.models import Delivery
 from bms_ingest.mqtt.broker import MqttBroker
 from bms_ingest.settings import MqttSettings
-from tests.integration.mqtt.conftest import receive_count
-from tests.integration.mqtt.wire import ScriptedBroker, answer
+from tests.fixtures.brokers import Publisher
+from tests.integration.mqtt.conftest import Peer, receive_count, until
+from tests.integration.mqtt.wire import PUBLISH, ScriptedBroker, WireTap, answer
 
 BYTE_ORDER_MARK = "\ufeff"
 CONNACK = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
@@ -68,3 +71,24 @@ async def test_malformed_publish_ends_the_connection() -> None:
         with pytest.raises(BrokerUnavailable):
             await session.receive()
         await session.close()
+
+
+async def test_reading_pauses_while_too_many_empty_messages_wait(peer: Peer, stack: AsyncExitStack) -> None:
+    limit_bytes, count = 1_048_576, 40_000
+    tap = await stack.enter_async_context(WireTap(peer.server.port))
+    session = await peer.subscribe(url=tap.url, read_buffer_bytes=limit_bytes)
+    async with Publisher(peer.server.url) as publisher:
+        await publisher.publish_many((("c/0", b"") for _ in range(count)), qos=0)
+        await publisher.publish("c/1", b"last")
+
+        def stuck() -> bool:
+            assert tap.to_client is not None
+            return tap.to_client.transport.get_write_buffer_size() > 0
+
+        await until(
+            lambda: stuck() or tap.received_types.count(PUBLISH) > count, "the session reads no further"
+        )
+    assert peer.implementation.waiting_bytes(session) <= limit_bytes + 1_000
+    deliveries: list[Delivery] = []
+    while not deliveries or deliveries[-1].payload != b"last":
+        deliveries += await receive_count(session, 1)
