@@ -64,7 +64,6 @@ class Database:
             max_queries=float("inf"),
             connect=self._connect,
             reset=_keep_session,
-            init=self._on_connect,
             timeout=settings.connect_timeout.total_seconds(),
             command_timeout=settings.statement_timeout.total_seconds() + _ANSWER_MARGIN_SECONDS,
             server_settings={
@@ -116,10 +115,18 @@ class Database:
 
     async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
         try:
-            return await asyncpg.connect(*arguments, **options)
+            connection = await asyncpg.connect(*arguments, **options)
         except (ValueError, TypeError, asyncpg.ClientConfigurationError):
             # The library's text may quote a piece of the password, so it is not chained.
             raise StoreRefused(_MALFORMED_DSN) from None
+        if self._on_connect is not None:
+            try:
+                await self._on_connect(connection)
+            except BaseException:
+                # The pool's own `init` would close in good order, and wait for a server that has gone silent.
+                connection.terminate()
+                raise
+        return connection
 
     async def _give_back(self, pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
         # A connection that breaks on its way back says nothing about the work that was done on it.

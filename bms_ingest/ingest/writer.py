@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Protocol
@@ -173,7 +173,7 @@ class Writer:
             async with (
                 asyncio.timeout(limit_seconds),
                 self._database.connection() as connection,
-                connection.transaction(),
+                _transaction(connection),
             ):
                 outcome = await store(connection, rows) if rows else Outcome()
                 rejections = [rejection for item in batch.decoded for rejection in item.rejections]
@@ -204,7 +204,7 @@ class Writer:
         """Stage and merge under a savepoint; on a bad row, each half by itself, down to the row."""
         try:
             with self._errors():
-                async with connection.transaction():
+                async with _transaction(connection):
                     await connection.execute(self._queries["clear_staging"])
                     return await self._store(connection, rows)
         except BadRow as error:
@@ -213,6 +213,23 @@ class Writer:
         middle = len(rows) // 2
         first = await self._store_carefully(connection, rows[:middle])
         return first.join(await self._store_carefully(connection, rows[middle:]))
+
+
+@asynccontextmanager
+async def _transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Do as the library's own transaction, or savepoint, but leave at once when cancelled.
+
+    The library would roll back first, and wait for a server that has gone silent until `command_timeout`. A
+    cancelled use ends the connection anyway, and with it the transaction.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except Exception:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
 
 
 def _rejections(batch: Batch, outcome: Outcome) -> list[Rejection]:
