@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bms_ingest.backoff import Backoff
@@ -16,6 +18,9 @@ from bms_ingest.metrics import Metrics
 from bms_ingest.models import Delivery
 
 log = get_logger(__name__)
+
+STEADY_SECONDS = 30.0
+"""A connection that lasted this long is made again without a long delay; one that keeps breaking is not."""
 
 
 class DeliverySink(Protocol):
@@ -41,7 +46,9 @@ class Subscriber:
         metrics: Metrics,
         *,
         backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._broker = broker
         self._topic_filter = topic_filter
         self._sink = sink
@@ -50,6 +57,7 @@ class Subscriber:
         self._backoff = backoff or Backoff(0.5, 15.0)
         self._generation = 0
         self._session: Session | None = None
+        self._subscribed_seconds = math.inf
         self._stopping = asyncio.Event()
         self.trouble: str | None = "not connected to the broker yet"
         """Why no messages arrive, as one sentence; None while subscribed."""
@@ -103,7 +111,7 @@ class Subscriber:
 
     def _report_connected(self, session: Session) -> None:
         self.trouble = None
-        self._backoff.reset()
+        self._subscribed_seconds = self._clock()
         self._metrics.mqtt_connected.set(1)
         facts = {"protocol": session.protocol, "session_present": session.session_present}
         if self._generation == 1:
@@ -125,6 +133,9 @@ class Subscriber:
 
     async def _recover(self, error: BrokerError) -> None:
         self.trouble = str(error)
+        if self._clock() - self._subscribed_seconds >= STEADY_SECONDS:
+            self._backoff.reset()
+        self._subscribed_seconds = math.inf
         await self.close()
         delay_seconds = self._backoff.next_seconds()
         report = log.error if isinstance(error, BrokerRefused) else log.warning
