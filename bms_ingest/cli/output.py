@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -19,9 +23,26 @@ from bms_ingest.durations import format_duration
 UNLIMITED_COLUMNS = 100_000
 
 
+def make_streams_robust() -> None:
+    """Let output survive what it is connected to.
+
+    A character that its encoding lacks is escaped instead of ending the program; a stream that was closed
+    before we started goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            forever = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until we end
+            setattr(sys, name, forever)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_json(document: object) -> None:
     """Print one JSON document; moments as ISO 8601 with their offset."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=_plain))
+    # What backslashreplace makes of an "é" is no JSON.
+    ascii_only = codecs.lookup(sys.stdout.encoding).name != "utf-8"
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=ascii_only, default=_plain))
 
 
 def print_table(

@@ -14,6 +14,7 @@ from bms_ingest.cli.demo import demo
 from bms_ingest.cli.doctor import doctor
 from bms_ingest.cli.invocation import SETTINGS_EPILOG, Invocation
 from bms_ingest.cli.migrate import migrate
+from bms_ingest.cli.output import make_streams_robust
 from bms_ingest.cli.prose import fill_help
 from bms_ingest.cli.run import run
 from bms_ingest.cli.simulate import simulate
@@ -46,12 +47,17 @@ fill_help(app)
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    make_streams_robust()
     try:
         app(prog_name="bms-ingest")
     except BmsIngestError as error:
         for line in str(error).splitlines():
             typer.echo(f"bms-ingest: {line}", err=True)
         sys.exit(EXIT_WRONG_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
+    except OSError as error:
+        # Of files and of our own output (a full disk); what servers do is a BmsIngestError by now.
+        typer.echo(f"bms-ingest: cannot go on: {error}", err=True)
+        sys.exit(EXIT_FAILED)
 
 
 @app.callback()
@@ -63,6 +69,8 @@ def program(
             "--config",
             metavar="FILE",
             envvar="BMS_INGEST_CONFIG",
+            # The settings say it better than typer does.
+            readable=False,
             help="TOML file with the settings; goes before the command.",
         ),
     ] = None,
@@ -78,7 +86,7 @@ def program(
     Set up a database:            bms-ingest migrate
     Register a site:              bms-ingest sites add --organization Acme --name "Tower 7"
     Find out what is wrong:       bms-ingest doctor
-    Run the daemon:               bms-ingest --config /etc/bms-ingest/config.toml run
+    Run the daemon:               bms-ingest --config /etc/bms-ingest/bms-ingest.toml run
     """
     context.obj = Invocation(config_file)
 

@@ -19,7 +19,7 @@ def run(context: typer.Context) -> None:
 
     \b
     Example:
-      bms-ingest --config /etc/bms-ingest/config.toml run
+      bms-ingest --config /etc/bms-ingest/bms-ingest.toml run
     """
     settings = settings_of(context, daemon=True)
     # Here, because the daemon's libraries take a second to load, which no other command needs.

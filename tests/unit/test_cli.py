@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import typer
@@ -23,7 +24,7 @@ import bms_ingest
 from bms_ingest.cli import app
 from bms_ingest.cli.arguments import duration, moment
 from bms_ingest.cli.config import toml_lines
-from bms_ingest.cli.output import cell, print_json, print_table, visible
+from bms_ingest.cli.output import cell, make_streams_robust, print_json, print_table, visible
 from bms_ingest.cli.prose import filled
 from bms_ingest.cli.quarantine import hex_dump
 
@@ -40,12 +41,15 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run() -> Run:
     """Runs the program in an environment without settings but those that are given."""
 
-    def start(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        *arguments: str, stdout: int | IO[str] = subprocess.PIPE, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BMS_INGEST_")}
         return subprocess.run(
             [sys.executable, "-m", "bms_ingest", *arguments],
             env={**kept, "COLUMNS": "110", **settings},
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
             check=False,
@@ -125,6 +129,10 @@ def test_version_is_printed(run: Run) -> None:
         ("sites", "add", "--organization", "a", "--name", "b", "--latitude", "91"),
         ("sites", "add", "--organization", "a", "--name", "b", "--id", "0"),
         ("sites", "add", "--organization", "a", "--name", "b", "--expected-interval", "soon"),
+        ("sites", "add", "--organization", "a", "--name", "b", "--nominal-voltage", "nan"),
+        ("sites", "add", "--organization", "a", "--name", "b", "--nominal-voltage", "-1"),
+        ("sites", "add", "--organization", "a", "--name", " "),
+        ("sites", "add", "--organization", "a\x1bb", "--name", "b"),
         ("quarantine", "list", "--reason", "bad_mood"),
         ("quarantine", "list", "--since", "yesterday"),
         ("quarantine", "show", "all"),
@@ -167,6 +175,50 @@ def test_config_file_goes_below_the_environment(run: Run, tmp_path: Path) -> Non
         )
         batch = json.loads(finished.stdout)["batch"]
         assert (batch["max_rows"], batch["max_wait"]) == (77, "2s")
+
+
+def test_an_unreadable_config_file_is_one_sentence_of_ours(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    config.chmod(0)
+    names: tuple[Path, ...] = (tmp_path, tmp_path / "nowhere.toml")
+    for path in names if os.geteuid() == 0 else (*names, config):
+        finished = run("--config", str(path), "config", "check", **VALID)
+        assert finished.returncode == 2
+        (line,) = finished.stderr.splitlines()
+        assert line.startswith(f"bms-ingest: the configuration file {path} cannot be read")
+
+
+@pytest.mark.parametrize("arguments", [("config", "show"), ("config", "show", "--json"), ("--help",)])
+def test_a_full_disk_is_1_with_one_sentence(run: Run, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        finished = run(*arguments, **VALID, stdout=full)
+    assert finished.returncode == 1
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("bms-ingest: cannot go on: ")
+    assert "No space left on device" in line
+
+
+def test_what_the_encoding_lacks_is_escaped_and_json_stays_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for encoding in ("ascii", "latin-1"):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        make_streams_robust()
+        print_table(("name",), [("Höhe … 电",)], empty="none")
+        print_json(["Höhe … 电"])
+        sys.stdout.flush()
+        table, _, document = written.getvalue().decode(encoding).partition("[")
+        assert "\\u2026" in table
+        assert json.loads(f"[{document}") == ["Höhe … 电"]
+
+
+def test_output_that_was_closed_before_the_start_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    make_streams_robust()
+    with sys.stdout:
+        print_table(("name",), [("x",)], empty="none")
 
 
 def test_what_config_show_prints_is_a_config_file(run: Run, tmp_path: Path) -> None:
