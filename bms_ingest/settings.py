@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bms_ingest.addresses import ADDRESS, BrokerAddress, check_dsn, parse_broker_url
@@ -43,6 +44,14 @@ class Section(BaseModel):
     """Base of the nested groups: unknown keys are mistakes, not extensions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, given: object) -> object:
+        """No setting is one, and pydantic would take `true` for the number 1."""
+        if isinstance(given, bool):
+            raise PydanticCustomError("boolean", "no setting is true or false")
+        return given
 
 
 class DatabaseSettings(Section):

@@ -62,6 +62,8 @@ def _found(value: object, field: FieldInfo) -> str:
         return "is not text"
     if isinstance(value, (dict, list)):
         return "is a table or a list"
+    if isinstance(value, bool):
+        return f"is {str(value).lower()}"
     shown = format_duration(value) if isinstance(value, timedelta) else repr(value)
     if len(shown) > LONGEST_SHOWN_CHARACTERS:
         shown = shown[:LONGEST_SHOWN_CHARACTERS] + "…"
@@ -85,8 +87,6 @@ def _wanted(field: FieldInfo) -> str:
         return field.description or "text"
     if holds(field, timedelta):
         return f'a duration{_bounds(field)}, such as "{_example(field)}"'
-    if holds(field, bool):
-        return "true or false"
     if holds(field, int):
         return f"a whole number{_bounds(field)}, such as {_example(field)}"
     if holds(field, float):

@@ -101,7 +101,6 @@ def _known_variables(
 ) -> dict[str, str]:
     """Return our variables that name a setting, and complain about the others."""
     names = [variable(setting.path) for setting in settings]
-    groups = {variable(setting.path[:depth]) for setting in settings for depth in range(1, len(setting.path))}
     known = {}
     for name, value in sorted(environment.items()):
         upper = name.upper()
@@ -109,8 +108,7 @@ def _known_variables(
             continue
         if any(_matches(upper, setting.path) for setting in settings):
             known[name] = value
-        elif upper in groups:
-            example = next(candidate for candidate in names if candidate.startswith(upper + NESTING))
+        elif example := _variable_below(upper, settings):
             mistakes.append(f"{name} names a group of settings; write one of its settings, such as {example}")
         else:
             short = {each.removeprefix(ENVIRONMENT_PREFIX): each for each in [*names, CONFIG_VARIABLE]}
@@ -118,6 +116,15 @@ def _known_variables(
             advice = f"did you mean {short[close]}?" if close else "remove it"
             mistakes.append(f"{name} is not a setting; {advice}")
     return known
+
+
+def _variable_below(name: str, settings: list[Setting]) -> str | None:
+    """Return the first variable of the group that a name stands for; None when it stands for none."""
+    for setting in settings:
+        for depth in range(1, len(setting.path)):
+            if _matches(name, setting.path[:depth]):
+                return NESTING.join((name, *(part.upper() for part in setting.path[depth:])))
+    return None
 
 
 def _matches(name: str, path: SettingPath) -> bool:

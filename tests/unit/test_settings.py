@@ -207,6 +207,12 @@ def test_missing_settings_are_each_named_with_what_to_write() -> None:
             "BMS_INGEST_MQTT names a group of settings; "
             "write one of its settings, such as BMS_INGEST_MQTT__URL",
         ),
+        (
+            "LIMITS__GRID_VOLTAGE",
+            "240",
+            "BMS_INGEST_LIMITS__GRID_VOLTAGE names a group of settings; "
+            "write one of its settings, such as BMS_INGEST_LIMITS__GRID_VOLTAGE__LOW",
+        ),
     ],
 )
 def test_mistake_in_the_environment_is_one_sentence(name: str, value: str, sentence: str) -> None:
@@ -234,6 +240,16 @@ def test_mistake_in_the_environment_is_one_sentence(name: str, value: str, sente
             "[batch]\nmax_rows = 5.5\n",
             "`batch.max_rows` / BMS_INGEST_BATCH__MAX_ROWS is 5.5; "
             "write a whole number of at least 1 and at most 50000, such as 5000",
+        ),
+        (
+            "[batch]\nmax_rows = true\n",
+            "`batch.max_rows` / BMS_INGEST_BATCH__MAX_ROWS is true; "
+            "write a whole number of at least 1 and at most 50000, such as 5000",
+        ),
+        (
+            "[limits]\ngrid_voltage = { low = false }\n",
+            "`limits.grid_voltage.low` / BMS_INGEST_LIMITS__GRID_VOLTAGE__LOW is false; "
+            "write a number of at least -3.4e+38",
         ),
         (
             "[batch]\nmax_wait = nan\n",
