@@ -31,6 +31,16 @@ def moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is neither; {_MOMENT}") from None
 
 
+def plain_text(text: str) -> str:
+    """Read a name: something that can be seen, without blanks around it."""
+    name = text.strip()
+    if not name or not name.isprintable():
+        raise typer.BadParameter(
+            f"{text!r} is blank or holds an invisible character; write a name such as Acme"
+        )
+    return name
+
+
 def _parse(text: str) -> timedelta | None:
     try:
         parsed = parse_duration(text)

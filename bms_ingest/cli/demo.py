@@ -16,9 +16,7 @@ from bms_ingest.cli.invocation import work
 def demo(
     duration: Annotated[
         timedelta,
-        typer.Option(
-            parser=parse, metavar="DURATION", envvar="DURATION", help="How long, such as 30s or 5min."
-        ),
+        typer.Option(parser=parse, metavar="DURATION", help="How long, such as 30s or 5min."),
     ] = "30s",  # type: ignore[assignment]
     sites: Annotated[int, typer.Option(min=1, max=2000, help="How many sites publish.")] = 50,
     broker: Annotated[

@@ -99,4 +99,5 @@ def _print(results: Sequence[Result], as_json: bool) -> None:
         if result.advice:
             out.print(Text(f"      {'':<{width}}  -> {visible(result.advice)}"), soft_wrap=True)
     counts = {status: sum(result.status is status for result in results) for status in Status}
-    out.print(f"{counts[Status.OK]} ok, {counts[Status.WARN]} warnings, {counts[Status.FAIL]} failed")
+    warnings = "1 warning" if counts[Status.WARN] == 1 else f"{counts[Status.WARN]} warnings"
+    out.print(f"{counts[Status.OK]} ok, {warnings}, {counts[Status.FAIL]} failed")

@@ -13,7 +13,7 @@ import typer
 
 from bms_ingest import log
 from bms_ingest.db.pool import Database
-from bms_ingest.errors import StoreError
+from bms_ingest.errors import BadRow, StoreError
 from bms_ingest.settings import Settings, load_settings
 
 SETTINGS_EPILOG = (
@@ -21,6 +21,9 @@ SETTINGS_EPILOG = (
     "holds it), in the environment or in the TOML file of --config; all of them: bms-ingest config show."
 )
 """Stands below the help of every command that needs the settings."""
+
+SCHEMA_MISSING = ("3F000", "42703", "42883", "42P01")
+"""SQLSTATEs of a schema, column, function or table that is not there."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
@@ -67,8 +70,15 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
     except StoreError as error:
         raise type(error)(
-            f"the database cannot do this: {error}; find out more with: bms-ingest doctor",
-            sqlstate=error.sqlstate,
+            f"the database cannot do this: {error}; {_advice(error)}", sqlstate=error.sqlstate
         ) from error
     finally:
         await database.close()
+
+
+def _advice(error: StoreError) -> str:
+    if error.sqlstate in SCHEMA_MISSING:
+        return "run: bms-ingest migrate"
+    if isinstance(error, BadRow):
+        return "write another value"
+    return "find out more with: bms-ingest doctor"

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bms_ingest.cli.arguments import duration
+from bms_ingest.cli.arguments import duration, plain_text
 from bms_ingest.cli.invocation import SETTINGS_EPILOG, JsonOption, opened_database, settings_of, work
-from bms_ingest.cli.output import print_json, print_table
+from bms_ingest.cli.output import print_json, print_table, visible
 from bms_ingest.db.sites import AddedSite, NewSite, PendingSite, SiteRow, Sites
 from bms_ingest.mqtt.topics import TopicTemplate
 from bms_ingest.settings import Settings
@@ -23,9 +23,14 @@ app = typer.Typer(no_args_is_help=True, help="Sites: what sends readings, and wh
 def add(
     context: typer.Context,
     organization: Annotated[
-        str, typer.Option(metavar="NAME|SLUG", help="Whose site it is; made when there is none of that name.")
+        str,
+        typer.Option(
+            parser=plain_text,
+            metavar="NAME|SLUG",
+            help="Whose site it is; made when there is none of that name.",
+        ),
     ],
-    name: Annotated[str, typer.Option(help="What people call the site.")],
+    name: Annotated[str, typer.Option(parser=plain_text, metavar="NAME", help="What people call the site.")],
     site_id: Annotated[
         int | None,
         typer.Option(
@@ -42,7 +47,8 @@ def add(
         float | None, typer.Option(min=-180, max=180, help="Degrees, east is positive.")
     ] = None,
     nominal_voltage: Annotated[
-        float | None, typer.Option(metavar="VOLTS", help="Voltage of the battery; 500 when not given.")
+        float | None,
+        typer.Option(min=1, max=100_000, help="Voltage of the battery, V; 500 when not given."),
     ] = None,
     expected_interval: Annotated[
         timedelta | None,
@@ -106,17 +112,20 @@ def list_sites(
             (site.id, site.organization, site.name, site.status, site.expected_interval, site.last_seen_at)
             for site in found
         ),
-        empty="there are no sites; add one with: bms-ingest sites add --organization NAME --name NAME",
+        empty="there are no sites; add one with: bms-ingest sites add --organization NAME --name NAME"
+        if organization is None
+        else f"no organization of that name has sites: {visible(organization)}",
         right=("id",),
     )
 
 
 @app.command(epilog=SETTINGS_EPILOG)
 def pending(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the sites that send and that nobody registered; their readings wait in quarantine.
+    """List the sites that send and that nobody registered; their readings go to quarantine.
 
-    Register one with bms-ingest sites add --id ID. An id that you do not expect is a gateway with a wrong
-    configuration, or somebody who should not be able to publish.
+    Register one with bms-ingest sites add --id ID: what it sends from then on is stored, and what is in
+    quarantine stays there, because this version cannot replay it. An id that you do not expect is a gateway
+    with a wrong configuration, or somebody who should not be able to publish.
 
     \b
     Example:

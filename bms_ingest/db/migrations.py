@@ -21,6 +21,8 @@ from bms_ingest.sql import load_queries, sql_directory
 
 _MIGRATION_NAME = re.compile(r"(?P<version>\d{4})_[a-z0-9_]+")
 _BUSY_CODES = ("55P03", "40P01")  # lock_timeout and deadlock: others hold what the migration needs.
+_NOT_ALLOWED = "42501"
+_OWNER_WANTED = "; run it as the role that owns the database and its tables"
 _POLL_SECONDS = 0.2
 _NO_CLIENT_LIMIT_SECONDS = 7 * 24 * 3600.0
 
@@ -227,7 +229,8 @@ class Migrator:
                         f"shows and run `bms-ingest migrate` again: {error}"
                     ) from error
             except StoreError as error:
-                raise MigrationError(f"{what} failed and was rolled back: {error}") from error
+                advice = _OWNER_WANTED if error.sqlstate == _NOT_ALLOWED else ""
+                raise MigrationError(f"{what} failed and was rolled back: {error}{advice}") from error
             await asyncio.sleep(_POLL_SECONDS)
 
 

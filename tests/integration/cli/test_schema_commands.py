@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import signal
 import socket
 from datetime import UTC, datetime
@@ -74,14 +76,32 @@ def test_partitions_are_listed_and_made(bms_ingest: BmsIngest, database_dsn: str
     assert all(partition["name"] in table for partition in after)
 
 
-def test_a_database_without_our_schema_is_1_and_points_to_the_doctor(
+def test_a_database_without_our_schema_is_1_and_points_to_migrate(
     bms_ingest: BmsIngest, empty_database_dsn: str
 ) -> None:
     finished = bms_ingest("sites", "list", DATABASE__DSN=empty_database_dsn)
     assert finished.code == 1
     (line,) = finished.err.splitlines()
     assert 'relation "sites" does not exist' in line
-    assert line.endswith("bms-ingest doctor")
+    assert line.endswith("run: bms-ingest migrate")
+
+
+async def test_migrate_by_a_role_that_owns_nothing_says_who_must(
+    bms_ingest: BmsIngest, empty_database_dsn: str
+) -> None:
+    role = f"guest_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(empty_database_dsn)
+    try:
+        await connection.execute(f"create role {role} login password '{role}'")
+        guest_dsn = re.sub("//[^@]*@", f"//{role}:{role}@", empty_database_dsn)
+        finished = bms_ingest("migrate", DATABASE__DSN=guest_dsn)
+        await connection.execute(f"drop role {role}")
+    finally:
+        await connection.close()
+    assert finished.code == 1
+    (line,) = finished.err.splitlines()
+    assert "permission denied for schema public" in line
+    assert line.endswith("run it as the role that owns the database and its tables")
 
 
 def test_run_with_a_taken_port_is_1_with_one_sentence(bms_ingest: BmsIngest, database_dsn: str) -> None:

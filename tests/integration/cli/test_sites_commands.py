@@ -148,6 +148,11 @@ async def test_list_shows_the_sites_of_everybody_or_of_one(
     assert "Süd" in table
 
 
+def test_list_of_an_organization_without_sites_names_it(bms_ingest: BmsIngest, database_dsn: str) -> None:
+    finished = bms_ingest("sites", "list", "--organization", "Nobody", DATABASE__DSN=database_dsn)
+    assert finished.text == "no organization of that name has sites: Nobody\n"
+
+
 async def test_pending_shows_only_sites_that_nobody_registered(
     bms_ingest: BmsIngest, database_dsn: str, connection: asyncpg.Connection, make_site: MakeSite
 ) -> None:
