@@ -198,7 +198,8 @@ def judge_unreachable(error: BrokerError) -> Result:
         "broker",
         found,
         advice
-        or "start the broker, or correct host and port in mqtt.url / BMS_INGEST_MQTT__URL; see firewalls",
+        or "start the broker, or correct scheme (mqtt, mqtts, ws, wss), host and port in mqtt.url / "
+        "BMS_INGEST_MQTT__URL; see firewalls",
     )
 
 
