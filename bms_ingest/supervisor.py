@@ -31,6 +31,8 @@ class Supervisor:
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a task until it returns."""
+        # A series that began with its first crash would show Prometheus no increase.
+        self._metrics.task_failures.labels(name)
         self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
 
     def repeat(self, name: str, interval: timedelta, run_once: Callable[[], Awaitable[object]]) -> None:

@@ -39,6 +39,18 @@ async def test_crashed_task_is_started_again_counted_and_named() -> None:
     assert "fragile" in trouble
 
 
+async def test_task_that_never_crashed_is_exported_as_zero() -> None:
+    metrics = Metrics()
+    supervisor = Supervisor(metrics)
+
+    async def task() -> None:
+        return
+
+    supervisor.start("sturdy", task)
+    await asyncio.wait_for(supervisor.finished("sturdy"), 5)
+    assert metrics.registry.get_sample_value("bms_ingest_task_failures_total", {"task": "sturdy"}) == 0
+
+
 async def test_job_is_repeated_and_its_expected_failures_are_no_crash() -> None:
     supervisor = Supervisor(Metrics())
     runs = 0
