@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
@@ -143,6 +144,12 @@ async def test_access_rules_of_the_comments_bind_a_site_to_its_topics(machine: M
         await site.publish("bms/sites/17/telemetry", b"own")
     (delivery,) = await session.receive()
     assert (delivery.topic, delivery.payload) == ("bms/sites/17/telemetry", b"own")
+    assert await session.subscribe("bms/doctor/x") == 1
+    async with Publisher(f"mqtt://bms-ingest:pw@{machine.address}") as doctor:
+        await doctor.publish("bms/doctor/x", b"tried")
+    async with asyncio.timeout(10):
+        (delivery,) = await session.receive()
+    assert delivery.payload == b"tried"
     await session.close()
     with pytest.raises(PublishError):
         async with Publisher(f"mqtt://{machine.address}"):
