@@ -23,6 +23,8 @@ from typing import Literal, TypedDict
 from bms_ingest.demo.reach import open_for_others, reachable_by_others, reachable_copy
 from bms_ingest.errors import BmsIngestError
 
+MAX_PACKET_BYTES = 16_777_216
+"""What mosquitto.conf takes too; NATS ends the connection of who sends more than 1 MiB otherwise."""
 START_TIMEOUT_SECONDS = 30.0
 UNPRIVILEGED_USER = "nobody"
 _LISTENER = ("listener", "port", "bind_address", "bind_interface", "protocol", "mount_point", "http_dir")
@@ -331,6 +333,7 @@ class EmbeddedBroker:
         path.write_text(
             f"""server_name: bms
 listen: 127.0.0.1:{free_port()}
+max_payload: {MAX_PACKET_BYTES}
 jetstream {{ store_dir: "{self.directory}/jetstream", max_file_store: 4GB }}
 mqtt {{
   listen: "127.0.0.1:{self.port}"
