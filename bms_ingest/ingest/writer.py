@@ -204,7 +204,7 @@ class Writer:
         """Stage and merge under a savepoint; on a bad row, each half by itself, down to the row."""
         try:
             with self._errors():
-                async with _transaction(connection):
+                async with self._piece(connection):
                     await connection.execute(self._queries["clear_staging"])
                     return await self._store(connection, rows)
         except BadRow as error:
@@ -214,10 +214,21 @@ class Writer:
         first = await self._store_carefully(connection, rows[:middle])
         return first.join(await self._store_carefully(connection, rows[middle:]))
 
+    @asynccontextmanager
+    async def _piece(self, connection: asyncpg.Connection) -> AsyncIterator[None]:
+        """Keep what the body writes, or undo it when it fails."""
+        await connection.execute(self._queries["begin_piece"])
+        try:
+            yield
+        except Exception:
+            await connection.execute(self._queries["undo_piece"])
+            raise
+        await connection.execute(self._queries["keep_piece"])
+
 
 @asynccontextmanager
 async def _transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Do as the library's own transaction, or savepoint, but leave at once when cancelled.
+    """Do as the library's own transaction, but leave at once when cancelled.
 
     The library would roll back first, and wait for a server that has gone silent until `command_timeout`. A
     cancelled use ends the connection anyway, and with it the transaction.

@@ -11,6 +11,20 @@ select
 from telemetry_readings
 with no data;
 
+-- name: begin_piece
+-- Before a part of a batch that is written piece by piece.
+savepoint piece;
+
+-- name: keep_piece
+-- The part is written.
+release savepoint piece;
+
+-- name: undo_piece
+-- The part holds a bad row. Rolling back alone leaves the savepoint open, and the next one within it: thousands
+-- of them run the server out of locks.
+rollback to savepoint piece;
+release savepoint piece;
+
 -- name: clear_staging
 -- Empty staging within a transaction, before another part of a batch that is written piece by piece.
 delete from staged_readings;
