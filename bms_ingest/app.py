@@ -76,7 +76,12 @@ class Daemon:
         )
         self._gauges = Gauges(self._database, self._partitions, self.metrics)
         checks = readiness_checks(
-            Migrator(self._database), self._database, self._subscriber, self._writer, self._partitions
+            Migrator(self._database),
+            self._database,
+            self._subscriber,
+            self._writer,
+            self._committer,
+            self._partitions,
         )
         self.http = HttpServer(settings.http, self.metrics.registry, checks, self.supervisor.trouble)
 

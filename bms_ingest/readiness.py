@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from bms_ingest.db.migrations import Migrator
 from bms_ingest.db.pool import Database
+from bms_ingest.ingest.committer import Committer
 from bms_ingest.ingest.subscriber import Subscriber
 from bms_ingest.ingest.writer import Writer
 from bms_ingest.maintenance.partitions import Partitions
@@ -18,7 +19,12 @@ HORIZON_NEEDED = timedelta(days=7)
 
 
 def readiness_checks(
-    migrator: Migrator, database: Database, subscriber: Subscriber, writer: Writer, partitions: Partitions
+    migrator: Migrator,
+    database: Database,
+    subscriber: Subscriber,
+    writer: Writer,
+    committer: Committer,
+    partitions: Partitions,
 ) -> Sequence[Check]:
     """Make the checks of a daemon's stages; each raises StoreError when the database does not answer."""
     ping = load_queries("readiness")["ping"]
@@ -27,7 +33,8 @@ def readiness_checks(
         async with database.connection() as connection:
             if await connection.fetchval(ping):
                 return "the database is a standby and takes no writes; point database.dsn at the primary"
-        return f"the last batch waits: {writer.trouble}" if writer.trouble else None
+        trouble = writer.trouble or committer.trouble
+        return f"the last batch waits: {trouble}" if trouble else None
 
     async def schema_is_current() -> str | None:
         return (await migrator.status()).trouble()

@@ -64,6 +64,10 @@ class Committer:
         self._metrics = metrics
         self._backoff = backoff or Backoff(0.1, 5.0)
         self._in_hand: Batch | None = None
+        self.trouble: str | None = None
+        """Why the committed batch in hand is not acknowledged yet; None unless an observer waits."""
+        for observer in self._observers:
+            metrics.observer_failures.labels(observer.name)
         metrics.readings_pending.set_function(lambda: self._batcher.pending_rows + self.pending_rows)
 
     @property
@@ -96,8 +100,9 @@ class Committer:
         self._backoff.reset()
         while True:
             try:
-                return await observer.observe(committed)
+                await observer.observe(committed)
             except StoreError as error:
+                self.trouble = f"{observer.name} cannot record the last batch: {error}"
                 delay_seconds = self._backoff.next_seconds()
                 log.warning(
                     "observer_waits",
@@ -106,10 +111,12 @@ class Committer:
                     retry_seconds=round(delay_seconds, 2),
                 )
                 await asyncio.sleep(delay_seconds)
+                continue
             except Exception:
                 self._metrics.observer_failures.labels(observer.name).inc()
                 log.exception("observer_failed", observer=observer.name, rows=committed.batch.rows)
-                return None
+            self.trouble = None
+            return
 
     def _count(self, committed: Committed) -> None:
         """Move the batch from pending to its outcomes in one step: the ledger balances at every scrape."""

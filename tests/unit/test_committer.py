@@ -134,3 +134,20 @@ async def test_cancelled_committer_acknowledges_nothing_it_did_not_commit() -> N
     await asyncio.gather(running, return_exceptions=True)
     assert bench.session.acknowledged == []
     assert bench.committer.pending_rows == 1
+
+
+async def test_waiting_for_an_observer_is_said_until_it_is_over() -> None:
+    bench = Bench()
+    troubles: list[str | None] = []
+
+    async def observe(_: Committed) -> None:
+        troubles.append(bench.committer.trouble)
+        if len(troubles) == 1:
+            raise StoreUnavailable("the row is locked")
+
+    bench.stage.observe = observe  # type: ignore[method-assign]
+    await bench.feed(1)
+    bench.batcher.drain()
+    await bench.committer.run()
+    assert troubles == [None, "stage cannot record the last batch: the row is locked"]
+    assert bench.committer.trouble is None
