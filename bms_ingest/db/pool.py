@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -119,6 +120,16 @@ class Database:
         except (ValueError, TypeError, asyncpg.ClientConfigurationError):
             # The library's text may quote a piece of the password, so it is not chained.
             raise StoreRefused(_MALFORMED_DSN) from None
+        except FileNotFoundError as error:
+            raise StoreRefused(
+                f"a file or socket that database.dsn names is not there: {error.filename or error}"
+            ) from error
+        except OSError as error:
+            hosts = urlsplit(self._settings.dsn.get_secret_value()).netloc.rpartition("@")[2]
+            raise StoreUnavailable(
+                f"no connection to the database at {hosts or 'its socket'}: {error or type(error).__name__}; "
+                "check that it runs there and takes connections, or database.dsn"
+            ) from error
         if self._on_connect is not None:
             try:
                 await self._on_connect(connection)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -364,3 +365,26 @@ async def test_closed_pool_says_so(database: Database) -> None:
     await database.close()
     with pytest.raises(StoreUnavailable, match="not open"):
         await backend(database)
+
+
+async def test_failed_connection_names_the_place_and_not_the_password() -> None:
+    port = free_port()
+    dsn = f"postgresql://someone:hunter2@127.0.0.1:{port}/bms"
+    away = Database(database_settings(dsn), application_name="test", size=1)
+    await away.open()
+    with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}.*database.dsn") as caught:
+        async with away.connection():
+            pass
+    assert "hunter2" not in str(caught.value)
+    await away.close()
+
+
+async def test_missing_certificate_file_is_named(database_dsn: str, tmp_path: Path) -> None:
+    missing = tmp_path / "root.crt"
+    dsn = f"{database_dsn}?sslmode=verify-full&sslrootcert={missing}"
+    away = Database(database_settings(dsn), application_name="test", size=1)
+    await away.open()
+    with pytest.raises(StoreRefused, match=r"database\.dsn"):
+        async with away.connection():
+            pass
+    await away.close()
