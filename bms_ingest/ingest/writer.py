@@ -209,7 +209,7 @@ class Writer:
                     return await self._store(connection, rows)
         except BadRow as error:
             if len(rows) == 1:
-                return Outcome(misfits={rows[0][0]: (Reason.REFUSED, f"the database refuses it: {error}")})
+                return Outcome(misfits={rows[0][0]: (Reason.REFUSED, f"The database refuses it: {error}.")})
         middle = len(rows) // 2
         first = await self._store_carefully(connection, rows[:middle])
         return first.join(await self._store_carefully(connection, rows[middle:]))
@@ -277,6 +277,6 @@ def _explain(reason: Reason) -> tuple[Reason, str]:
     if reason is Reason.CONFLICT:
         return (
             reason,
-            "another reading with this site and timestamp, but other values, is stored; the first one stands",
+            "Another reading of this site and timestamp with other values is stored; the first one stands.",
         )
-    return reason, "no site with this id; add it with: bms-ingest sites add --id …"
+    return reason, "No site has this id; register it with: bms-ingest sites add --id ID."
