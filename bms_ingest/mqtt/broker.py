@@ -43,7 +43,7 @@ class MqttBroker:
                 cannot be read.
             ProtocolUnsupported: the broker does not speak the version that the settings ask for.
         """
-        tls = _tls_context(self._settings) if self._settings.uses_tls else None
+        tls = tls_context(self._settings) if self._settings.uses_tls else None
         if self._settings.protocol != "auto":
             return await open_session(self._settings, self._settings.protocol, generation, tls)
         refused = time.monotonic() < self._newest_refused_until_seconds
@@ -62,8 +62,12 @@ class MqttBroker:
             raise
 
 
-def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """Trust the given authority, or the system's; verify the host name; show our certificate if given."""
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """Trust the given authority, or the system's; verify the host name; show our certificate if given.
+
+    Raises:
+        BrokerRefused: a file cannot be read, or is not a certificate or its key.
+    """
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca_file)
         if settings.tls_cert_file is not None:

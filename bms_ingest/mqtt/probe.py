@@ -24,7 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bms_ingest.errors import BrokerRefused, BrokerUnavailable
 from bms_ingest.mqtt.aiomqtt_session import AiomqttSession
-from bms_ingest.mqtt.broker import MqttBroker, _tls_context
+from bms_ingest.mqtt.broker import MqttBroker, tls_context
 from bms_ingest.mqtt.reason_codes import FAILURE, subscribe_error
 from bms_ingest.settings import MqttSettings
 
@@ -128,7 +128,7 @@ class BrokerProbe:
             logger=silent,
             keepalive=round(settings.keepalive.total_seconds()),
             timeout=settings.connect_timeout.total_seconds(),
-            tls_context=_tls_context(settings) if settings.uses_tls else None,
+            tls_context=tls_context(settings) if settings.uses_tls else None,
             **options,
         )
         try:
