@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from bms_ingest.mqtt.reason_codes import FAILURE, KEEP_ALIVE_TIMEOUT, PROTOCOL_E
 PACKETS_PER_TURN = 256
 """Most packets read before other tasks of the loop get their turn."""
 HOUSEKEEPING_SECONDS = 1.0
-"""How often keep-alive is looked after."""
+"""How often keep-alive, and whether the socket still lives, is looked after."""
 LINGER_SECONDS = 2.0
 """How long the broker may take to end the connection after DISCONNECT."""
 LINGER_READ_BYTES = 65_536
@@ -128,7 +128,7 @@ class PahoLink:
         if self._paused and self._burst.waiting_bytes < self._read_buffer_bytes / 2:
             self._paused = False
             if self._socket is not None:
-                self._loop.add_reader(self._descriptor, self._read)
+                self._watch(self._loop.add_reader, self._read)
                 # Decrypted bytes inside a TLS socket do not make it readable.
                 self._loop.call_soon(self._read)
 
@@ -240,7 +240,7 @@ class PahoLink:
             _mend_web_socket(sock)
         self._socket = sock
         self._descriptor = sock.fileno()
-        self._loop.add_reader(self._descriptor, self._read)
+        self._watch(self._loop.add_reader, self._read)
         self._housekeeping = self._loop.call_later(HOUSEKEEPING_SECONDS, self._keep_house)
 
     def _on_socket_close(self, _paho: PahoClient, _userdata: Any, _sock: Any) -> None:
@@ -259,7 +259,14 @@ class PahoLink:
 
     def _watch_writable(self) -> None:
         if self._socket is not None:
-            self._loop.add_writer(self._descriptor, self._write)
+            self._watch(self._loop.add_writer, self._write)
+
+    def _watch(self, add: Callable[[int, Callable[[], None]], object], callback: Callable[[], None]) -> None:
+        try:
+            add(self._descriptor, callback)
+        except (OSError, RuntimeError) as error:
+            # uvloop has met an error of the socket already, and tells nobody.
+            self._fail(error)
 
     def _on_socket_unregister_write(self, _paho: PahoClient, _userdata: Any, _sock: Any) -> None:
         if self._socket is not None:
@@ -301,6 +308,8 @@ class PahoLink:
 
     def _keep_house(self) -> None:
         self._housekeeping = self._loop.call_later(HOUSEKEEPING_SECONDS, self._keep_house)
+        # When a socket fails, uvloop may forget whom to tell; reading finds out.
+        self._read()
         self._paho.loop_misc()
 
     def _fail(self, error: Exception) -> None:
