@@ -131,6 +131,7 @@ class Batch:
     rows: int = 0
     """Readings plus rejections."""
     payload_bytes: int = 0
+    """Of payloads and topics."""
     trigger: str = ""
     """Why it was closed: rows, bytes, wait or drain."""
 
@@ -138,7 +139,7 @@ class Batch:
         """Append one decoded delivery."""
         self.decoded.append(item)
         self.rows += len(item.readings) + len(item.rejections)
-        self.payload_bytes += len(item.delivery.payload)
+        self.payload_bytes += len(item.delivery.payload) + len(item.delivery.topic)
 
     @property
     def deliveries(self) -> list[Delivery]:

@@ -101,7 +101,7 @@ class MqttSettings(Section):
         1_048_576, ge=1024, description="a larger message goes to quarantine unread"
     )
     read_buffer_bytes: int = Field(
-        33_554_432,
+        16_777_216,
         ge=1_048_576,
         description="reading from the broker pauses while this much waits for the writer",
     )
@@ -187,7 +187,7 @@ class BatchSettings(Section):
 
     max_rows: int = Field(5_000, ge=1, le=50_000)
     max_wait: Seconds = timedelta(milliseconds=50)
-    max_bytes: int = Field(16_777_216, ge=65_536)
+    max_bytes: int = Field(4_194_304, ge=65_536)
 
 
 class Bounds(Section):

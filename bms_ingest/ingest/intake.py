@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -11,8 +12,8 @@ from bms_ingest.ingest.batcher import Batcher
 from bms_ingest.metrics import Metrics
 from bms_ingest.models import Decoded, Delivery
 
-YIELD_EVERY = 200
-"""Deliveries decoded before other tasks get a turn, so that a burst does not hold up health checks."""
+TURN_SECONDS = 0.01
+"""How long decoding goes on before other tasks get a turn: a burst of large payloads holds up nobody."""
 
 
 class Decoding(Protocol):
@@ -45,9 +46,11 @@ class Intake:
         balanced and the rest with the broker.
         """
         now = self._clock()
-        for index, delivery in enumerate(deliveries):
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
+        turn_ends = time.monotonic() + TURN_SECONDS
+        for delivery in deliveries:
+            if time.monotonic() >= turn_ends:
                 await asyncio.sleep(0)
+                turn_ends = time.monotonic() + TURN_SECONDS
             decoded = self._decoder.decode(delivery, now)
             await self._batcher.put(decoded)
             self._metrics.readings_received.inc(len(decoded.readings) + len(decoded.rejections))
