@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from bms_ingest.backoff import Backoff
-from bms_ingest.errors import StoreError
+from bms_ingest.errors import StoreRefused, StoreUnavailable
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.batcher import Batcher
-from bms_ingest.log import get_logger
+from bms_ingest.log import RateLimited, get_logger
 from bms_ingest.metrics import Metrics
 from bms_ingest.models import Batch, Committed
 
 log = get_logger(__name__)
+
+COMPLAINT_INTERVAL = timedelta(seconds=30)
 
 
 class Observer(Protocol):
@@ -33,7 +36,8 @@ class Observer(Protocol):
         """Record what follows from the batch.
 
         Raises:
-            StoreError: the database could not take it; it is called again until it can.
+            StoreUnavailable, StoreRefused: the database could not take it; it is called again until it can.
+            Exception: anything else is a mistake in the observer, which is passed over for this batch.
         """
 
 
@@ -63,6 +67,7 @@ class Committer:
         self._acknowledger = acknowledger
         self._metrics = metrics
         self._backoff = backoff or Backoff(0.1, 5.0)
+        self._complaints = RateLimited(log, COMPLAINT_INTERVAL)
         self._in_hand: Batch | None = None
         self.trouble: str | None = None
         """Why the committed batch in hand is not acknowledged yet; None unless an observer waits."""
@@ -101,10 +106,10 @@ class Committer:
         while True:
             try:
                 await observer.observe(committed)
-            except StoreError as error:
+            except (StoreUnavailable, StoreRefused) as error:
                 self.trouble = f"{observer.name} cannot record the last batch: {error}"
                 delay_seconds = self._backoff.next_seconds()
-                log.warning(
+                self._complaints.warning(
                     "observer_waits",
                     observer=observer.name,
                     error=str(error),

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from bms_ingest.backoff import Backoff
-from bms_ingest.errors import StoreUnavailable
+from bms_ingest.errors import BadRow, PartitionMissing, StoreUnavailable
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.batcher import Batcher
 from bms_ingest.ingest.committer import Committer
@@ -89,9 +89,10 @@ async def test_observer_is_repeated_until_the_database_takes_it() -> None:
     assert len(bench.session.acknowledged) == 1
 
 
-async def test_mistake_in_an_observer_is_counted_and_does_not_stop_the_stream() -> None:
+@pytest.mark.parametrize("mistake", [ZeroDivisionError(), BadRow("never possible"), PartitionMissing("none")])
+async def test_mistake_in_an_observer_is_counted_and_does_not_stop_the_stream(mistake: Exception) -> None:
     bench = Bench()
-    bench.stage.observe_errors = [ZeroDivisionError()]
+    bench.stage.observe_errors = [mistake]
     await bench.feed(1)
     await bench.feed(2)
     bench.batcher.drain()
