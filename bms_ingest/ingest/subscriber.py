@@ -58,6 +58,7 @@ class Subscriber:
         self._generation = 0
         self._session: Session | None = None
         self._subscribed_seconds = math.inf
+        self._was_subscribed = False
         self._stopping = asyncio.Event()
         self.trouble: str | None = "not connected to the broker yet"
         """Why no messages arrive, as one sentence; None while subscribed."""
@@ -114,7 +115,8 @@ class Subscriber:
         self._subscribed_seconds = self._clock()
         self._metrics.mqtt_connected.set(1)
         facts = {"protocol": session.protocol, "session_present": session.session_present}
-        if self._generation == 1:
+        if not self._was_subscribed:
+            self._was_subscribed = True
             log.info("mqtt_connected", topic_filter=self._topic_filter, **facts)
             return
         self._metrics.mqtt_reconnects.inc()

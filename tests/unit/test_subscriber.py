@@ -1,4 +1,4 @@
-"""How soon the subscriber comes back after a connection that did not last."""
+"""How soon the subscriber comes back, and what it says about the session it finds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from bms_ingest.backoff import Backoff
+from bms_ingest.errors import BrokerUnavailable
 from bms_ingest.ingest.acks import Acknowledger
 from bms_ingest.ingest.subscriber import STEADY_SECONDS, Subscriber
 from bms_ingest.metrics import Metrics
@@ -74,3 +75,33 @@ async def test_connection_that_keeps_breaking_is_made_again_ever_more_slowly() -
 
 async def test_connection_that_lasted_is_made_again_soon() -> None:
     assert set(await delays(STEADY_SECONDS)) == {1.0}
+
+
+class ForgetfulBroker(BreakingBroker):
+    """Away for the first three attempts, and then without our session on each connection."""
+
+    async def connect(self, generation: int) -> RecordingSession:
+        session = await super().connect(generation)
+        if self.connects <= 3:
+            raise BrokerUnavailable("refused")
+        session.session_present = False
+        return session
+
+
+async def test_only_a_session_that_was_there_before_can_be_lost() -> None:
+    broker, metrics = ForgetfulBroker(), Metrics()
+    subscriber = Subscriber(
+        broker, "a/+/b", Nowhere(), Acknowledger(metrics), metrics, backoff=NotedBackoff()
+    )
+    running = asyncio.create_task(subscriber.run())
+    seen = set()
+    async with asyncio.timeout(10):
+        while not broker.enough.is_set():
+            lost = metrics.registry.get_sample_value("bms_ingest_mqtt_sessions_lost_total")
+            reconnects = metrics.registry.get_sample_value("bms_ingest_mqtt_reconnects_total")
+            seen.add((broker.connects, lost, reconnects))
+            await asyncio.sleep(0)
+    subscriber.stop()
+    await running
+    assert all(lost == reconnects == 0 for connects, lost, reconnects in seen if connects <= 3)
+    assert {(4, 0.0, 0.0), (5, 1.0, 1.0)} <= seen
