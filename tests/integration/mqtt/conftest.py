@@ -24,6 +24,7 @@ from bms_ingest.ingest.session import Broker, Session
 from bms_ingest.models import Delivery
 from bms_ingest.mqtt.broker import MqttBroker
 from bms_ingest.settings import MqttSettings
+from tests.fixtures.brokers import Publisher
 
 DEADLINE_SECONDS = 15.0
 
@@ -48,6 +49,19 @@ async def receive_count(session: Session, count: int) -> list[Delivery]:
         while len(deliveries) < count:
             deliveries += await session.receive()
     return deliveries
+
+
+def numbered(count: int, size_bytes: int = 0) -> list[tuple[str, bytes]]:
+    """Messages that can be told apart."""
+    return [(f"c/{n % 7}", b"%d" % n + b"." * size_bytes) for n in range(count)]
+
+
+async def publish(peer: Peer, count: int, size_bytes: int = 0) -> list[bytes]:
+    """Publish numbered messages and return their payloads."""
+    messages = numbered(count, size_bytes)
+    async with Publisher(peer.server.url) as publisher:
+        await publisher.publish_many(messages)
+    return [payload for _, payload in messages]
 
 
 def payloads(deliveries: list[Delivery]) -> list[bytes]:

@@ -14,23 +14,18 @@ from bms_ingest.errors import BrokerUnavailable
 from bms_ingest.ingest.session import Session
 from bms_ingest.models import Delivery
 from tests.fixtures.brokers import Publisher
-from tests.integration.mqtt.conftest import DEADLINE_SECONDS, Peer, payloads, receive_count, until
+from tests.integration.mqtt.conftest import (
+    DEADLINE_SECONDS,
+    Peer,
+    numbered,
+    payloads,
+    publish,
+    receive_count,
+    until,
+)
 from tests.integration.mqtt.wire import DISCONNECT, PUBACK, PUBLISH, WireTap
 
 pytestmark = pytest.mark.asyncio
-
-
-def numbered(count: int, size_bytes: int = 0) -> list[tuple[str, bytes]]:
-    """Messages that can be told apart."""
-    return [(f"c/{n % 7}", b"%d" % n + b"." * size_bytes) for n in range(count)]
-
-
-async def publish(peer: Peer, count: int, size_bytes: int = 0) -> list[bytes]:
-    """Publish numbered messages and return their payloads."""
-    messages = numbered(count, size_bytes)
-    async with Publisher(peer.server.url) as publisher:
-        await publisher.publish_many(messages)
-    return [payload for _, payload in messages]
 
 
 async def ids_acknowledged(tap: WireTap, count: int) -> list[int]:
@@ -340,54 +335,6 @@ async def test_cancelling_receive_loses_nothing(peer: Peer) -> None:
             session.acknowledge(taken)
             deliveries += taken
     assert payloads(deliveries) == await publishing
-
-
-async def test_burst_of_20_000_arrives_complete_and_in_order(peer: Peer) -> None:
-    session = await peer.subscribe()
-    await session.close()
-    expected = await publish(peer, 20_000, size_bytes=100)
-    session = await peer.connect(2)
-    deliveries: list[Delivery] = []
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while len(deliveries) < 20_000:
-            burst = await session.receive()
-            session.acknowledge(burst)
-            deliveries += burst
-    assert payloads(deliveries) == expected
-
-
-async def test_big_payload_arrives(peer: Peer) -> None:
-    # NATS takes one mebibyte at most unless it is told otherwise.
-    size_bytes = 10_000_000 if peer.server.kind == "mosquitto" else 1_000_000
-    session = await peer.subscribe()
-    (expected,) = await publish(peer, 1, size_bytes)
-    (delivery,) = await receive_count(session, 1)
-    assert delivery.payload == expected
-    session.acknowledge([delivery])
-
-
-async def test_reading_pauses_while_too_many_bytes_wait(peer: Peer, stack: AsyncExitStack) -> None:
-    limit_bytes, size_bytes, count = 2_000_000, 900_000, 50
-    tap = await stack.enter_async_context(WireTap(peer.server.port))
-    session = await peer.subscribe(url=tap.url, read_buffer_bytes=limit_bytes)
-    published = await publish(peer, count, size_bytes)
-
-    def stuck() -> bool:
-        assert tap.to_client is not None
-        return tap.to_client.transport.get_write_buffer_size() > 0
-
-    in_flight = count if peer.protocol == "5" or peer.server.kind == "nats" else 20
-    await until(
-        lambda: stuck() or tap.received_types.count(PUBLISH) >= in_flight, "the session reads no further"
-    )
-    assert peer.implementation.waiting_bytes(session) <= limit_bytes + size_bytes + 1_000
-    deliveries: list[Delivery] = []
-    while len(deliveries) < count:
-        burst = await receive_count(session, 1)
-        assert sum(len(delivery.payload) for delivery in burst) <= limit_bytes + size_bytes + 10
-        session.acknowledge(burst)
-        deliveries += burst
-    assert payloads(deliveries) == published
 
 
 async def test_another_client_with_our_id_is_named(peer: Peer) -> None:
