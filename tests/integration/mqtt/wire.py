@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Self
 
@@ -32,7 +33,7 @@ async def read_packet(reader: asyncio.StreamReader) -> tuple[Packet, bytes]:
     return Packet(raw[0] & 0xF0, raw[0], body), bytes(raw) + body
 
 
-class Server:
+class Server(ABC):
     """A TCP server on a free port of 127.0.0.1 that ends all its connections when it is left."""
 
     async def __aenter__(self) -> Self:
@@ -65,9 +66,9 @@ class Server:
             self._handlers.discard(task)
             writer.transport.abort()
 
+    @abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Handle one connection until it ends."""
-        raise NotImplementedError
 
 
 class WireTap(Server):
